@@ -1,0 +1,128 @@
+"""Receptive fields by intervals: for every output index of every layer, the input pixels that it can see.
+
+Intervals are exact where a chain formula is not: at the border, for branches that do not align, for adaptive pooling.
+Size, jump and start follow Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks"
+(Distill 2019) and are given where they are defined. No torch here: a candidate is judged before it is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from budgetnet.architecture import Architecture, Block, Style, Transition, expand, piece_shape
+from budgetnet.layers import Adaptive, Graph, Interval, Shape, Slide, View, graph_of, input_shapes, shapes_of
+
+
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """What the indices along one axis of a feature map see of the input, in pixels.
+
+    intervals: first and last pixel seen by each index, clipped to the input; None where an index sees only padding.
+    size, jump, start: width of the unclipped field, distance between neighbouring fields, first pixel of the first
+    field (negative: inside the padding); None where the fields are not a regular grid.
+
+    Compared by identity, so that the memo of ``_through`` costs one pointer hash a look-up.
+    """
+
+    intervals: tuple[Interval | None, ...]
+    size: int | None
+    jump: int | None
+    start: int | None
+
+    @property
+    def extent(self) -> int:
+        """Size of the field: of the regular grid where there is one, else the longest interval."""
+        if self.size is not None:
+            return self.size
+        return max((last - first + 1 for first, last in filter(None, self.intervals)), default=0)
+
+
+Field = tuple[Axis, ...]
+"""The receptive field of one feature map: an Axis for each axis of the map."""
+
+
+@lru_cache(maxsize=1024)
+def image_axis(pixels: int) -> Axis:
+    """The input itself: every pixel sees itself."""
+    return Axis(tuple((i, i) for i in range(pixels)), 1, 1, 0)
+
+
+@lru_cache(maxsize=1 << 16)
+def _through(axis: Axis, view: View) -> Axis:
+    """The axis after a layer that looks at it through ``view``."""
+    size = len(axis.intervals)
+    if isinstance(view, Adaptive) and size % view.outputs == 0:
+        bins = size // view.outputs
+        view = Slide(bins, bins, 0, 1, view.outputs)
+    intervals = tuple(_seen(axis, view.interval(index, size)) for index in range(view.outputs))
+    if isinstance(view, Adaptive) or axis.size is None or axis.jump is None or axis.start is None:
+        return Axis(intervals, None, None, None)
+    return Axis(
+        intervals,
+        axis.size + (view.kernel - 1) * view.dilation * axis.jump,
+        axis.jump * view.stride,
+        axis.start - view.before * axis.jump,
+    )
+
+
+def _seen(axis: Axis, window: Interval) -> Interval | None:
+    """Hull of what the cells inside ``window`` see; cells outside the map are padding and see nothing."""
+    first, last = max(window[0], 0), min(window[1], len(axis.intervals) - 1)
+    return _hull([axis.intervals[cell] for cell in range(first, last + 1)])
+
+
+def _hull(intervals: Sequence[Interval | None]) -> Interval | None:
+    seen = [interval for interval in intervals if interval is not None]
+    return (min(first for first, _ in seen), max(last for _, last in seen)) if seen else None
+
+
+@lru_cache(maxsize=1 << 16)
+def _join(axes: tuple[Axis, ...]) -> Axis:
+    """Several branches into one map: each index sees what any branch sees."""
+    if len(set(axes)) == 1:
+        return axes[0]
+    intervals = tuple(_hull(cells) for cells in zip(*(axis.intervals for axis in axes), strict=True))
+    first = axes[0]
+    if any(axis.jump is None or axis.jump != first.jump for axis in axes):
+        return Axis(intervals, None, None, None)
+    start = min(axis.start for axis in axes if axis.start is not None)
+    end = max(axis.start + axis.size for axis in axes if axis.start is not None and axis.size is not None)
+    return Axis(intervals, end - start, first.jump, start)
+
+
+def fields_of(graph: Graph, input_shape: Shape, entering: Field | None = None) -> list[Field]:
+    """Receptive field of every node's output, one Axis a map axis (two for an image).
+
+    ``entering``: field of the graph's own input where it follows other layers; the image itself by default.
+    """
+    source = entering if entering is not None else tuple(image_axis(pixels) for pixels in input_shape[1:])
+    shapes = shapes_of(graph, input_shape)
+    fields: list[Field] = []
+    for node in graph:
+        inputs = [source if index < 0 else fields[index] for index in node.inputs]
+        field = tuple(_join(axes) for axes in zip(*inputs, strict=True)) if len(inputs) > 1 else inputs[0]
+        views = node.layer.views(input_shapes(node, shapes, input_shape)[0])
+        fields.append(field if not views else tuple(map(_through, field, views)))
+    return fields
+
+
+def feature_field(architecture: Architecture) -> tuple[Shape, Field]:
+    """Shape and receptive field of the last map before the head; pieces seen before are answered from memory."""
+    shape = architecture.input_shape
+    field: Field = tuple(image_axis(pixels) for pixels in shape[1:])
+    for piece in architecture.body:
+        shape, field = _piece_field(piece, architecture.style, shape, field)
+    return shape, field
+
+
+@lru_cache(maxsize=1 << 17)
+def _piece_field(piece: Block | Transition, style: Style, shape: Shape, field: Field) -> tuple[Shape, Field]:
+    graph = graph_of([(str(index), part) for index, part in enumerate(expand(piece, style, shape))])
+    return piece_shape(piece, style, shape), fields_of(graph, shape, field)[-1]
+
+
+def extent(field: Field) -> tuple[int, ...]:
+    """Size of a receptive field in pixels, (height, width) for an image."""
+    return tuple(axis.extent for axis in field)

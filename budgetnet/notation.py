@@ -1,0 +1,198 @@
+"""The one-line notation of an architecture, as the tables of this field write it: ``8 12 M c12 c12 14 16``.
+
+    network  = ["[" setting … "]"] piece … ["|" head]
+    setting  = CxHxW (input, default 1x28x28) · bn-relu | relu-bn | relu (any activation; default bn-relu) · bias
+    piece    = M | A (max, average pooling by 2; M3 by 3) | block
+    block    = flags [HxW:] width [*] [/stride] [%dilation] [gGroups] [pPadding] [@dropout]
+    flags    = c padded to keep the map's size · s depthwise-separable, padded · r residual, padded · v not padded
+    head     = gap | avgK (before or after the classifier, or neither) · 1x1:N | fc:N · nobias
+
+A kernel is 3x3 unless written (``1x1:10``); ``*`` is a bare convolution without norm and activation. The head is
+``gap 1x1:10`` unless written. ``write(parse(text))`` is the shortest form, ``parse(write(a)) == a`` for every a.
+"""
+
+from __future__ import annotations
+
+import re
+
+from budgetnet.architecture import (
+    Architecture,
+    Block,
+    Head,
+    Pair,
+    Style,
+    Transition,
+    same_padding,
+)
+from budgetnet.errors import ArchitectureError
+from budgetnet.layers import ACTIVATIONS, Shape
+
+_KINDS = {"": "plain", "s": "separable", "r": "residual"}
+_LETTERS = {kind: letter for letter, kind in _KINDS.items()}
+_POOLS = {"M": "max", "A": "avg"}
+
+_BLOCK = re.compile(
+    r"(?P<pad>[cv]?)(?P<kind>[sr]?)(?:(?P<kernel>\d+x\d+):)?(?P<width>\d+)(?P<bare>\*?)(?:/(?P<stride>\d+))?"
+    r"(?:%(?P<dilation>\d+))?(?:g(?P<groups>\d+))?(?:p(?P<padding>\d+(?:x\d+)?))?(?:@(?P<dropout>\d*\.?\d+(?:e-\d+)?))?"
+)
+_POOL = re.compile(r"([MA])(\d*)")
+
+
+def parse(text: str) -> Architecture:
+    """The architecture that ``text`` describes. Raises ArchitectureError that names the token it cannot read."""
+    match = re.fullmatch(r"\s*(?:\[([^\]]*)\])?([^|\[\]]*)(?:\|([^|\[\]]*))?", text)
+    if match is None:
+        raise ArchitectureError(f"notation must read '[settings] pieces | head', but got {text!r}")
+    settings, pieces, head = (group.split() if group is not None else None for group in match.groups())
+    style, input_shape = _parse_settings(settings or [])
+    body = tuple(_parse_piece(token) for token in pieces or [])
+    return Architecture(body, Head() if head is None else _parse_head(head), style, input_shape)
+
+
+def write(architecture: Architecture) -> str:
+    """The shortest notation of ``architecture``."""
+    settings = _write_settings(architecture.style, architecture.input_shape)
+    body = [_write_piece(piece) for piece in architecture.body]
+    head = [] if architecture.head == Head() else ["|", *_write_head(architecture.head)]
+    return " ".join([*settings, *body, *head])
+
+
+def _parse_settings(tokens: list[str]) -> tuple[Style, Shape]:
+    style = Style()
+    input_shape: Shape = (1, 28, 28)
+    for token in tokens:
+        if re.fullmatch(r"\d+x\d+x\d+", token):
+            input_shape = parse_shape(token)
+        elif token == "bias":
+            style = Style(style.norm, style.activation, bias=True)
+        else:
+            norm, activation = _parse_order(token)
+            style = Style(norm, activation, style.bias)
+    return style, input_shape
+
+
+def _parse_order(token: str) -> tuple[str, str]:
+    first, _, second = token.partition("-")
+    norm, activation = {
+        first == "bn": ("before", second),
+        second == "bn": ("after", first),
+        second == "": ("none", first),
+    }.get(True, ("", ""))
+    if activation not in ACTIVATIONS:
+        raise ArchitectureError(f"a setting is CxHxW, bn-relu, relu-bn, relu or bias, but got {token!r}")
+    return norm, activation
+
+
+def _write_settings(style: Style, input_shape: Shape) -> list[str]:
+    orders = {"before": f"bn-{style.activation}", "after": f"{style.activation}-bn", "none": style.activation}
+    order = orders[style.norm]
+    settings = [
+        *(["x".join(map(str, input_shape))] if input_shape != (1, 28, 28) else []),
+        *([order] if order != "bn-relu" else []),
+        *(["bias"] if style.bias else []),
+    ]
+    return [f"[{' '.join(settings)}]"] if settings else []
+
+
+def _parse_piece(token: str) -> Block | Transition:
+    pool = _POOL.fullmatch(token)
+    if pool:
+        return Transition(_POOLS[pool[1]], int(pool[2] or 2))
+    block = _BLOCK.fullmatch(token)
+    if block is None:
+        raise ArchitectureError(f"a piece is a width such as 12, c12, s12, r12, 1x1:10*, or M, but got {token!r}")
+    kernel = parse_pair(block["kernel"] or "3x3")
+    dilation = int(block["dilation"] or 1)
+    kind = _KINDS[block["kind"]]
+    try:
+        return Block(
+            width=int(block["width"]),
+            kind=kind,
+            kernel=kernel,
+            stride=int(block["stride"] or 1),
+            padding=_parse_padding(block["pad"], block["padding"], kind, kernel, dilation),
+            dilation=dilation,
+            groups=int(block["groups"] or 1),
+            bare=bool(block["bare"]),
+            dropout=float(block["dropout"] or 0),
+        )
+    except ArchitectureError as error:
+        raise ArchitectureError(f"{token!r}: {error}") from None
+
+
+def _parse_padding(flag: str, written: str | None, kind: str, kernel: Pair, dilation: int) -> Pair:
+    if written:
+        return parse_pair(written)
+    padded = flag == "c" or (kind != "plain" and flag != "v")
+    return same_padding(kernel, dilation) if padded else (0, 0)
+
+
+def _write_piece(piece: Block | Transition) -> str:
+    if isinstance(piece, Transition):
+        letter = "M" if piece.kind == "max" else "A"
+        return letter if piece.kernel == 2 else f"{letter}{piece.kernel}"
+    flag, padding = _write_padding(piece)
+    kernel = "" if piece.kernel == (3, 3) else f"{piece.kernel[0]}x{piece.kernel[1]}:"
+    return "".join(
+        [
+            f"{flag}{_LETTERS[piece.kind]}{kernel}{piece.width}",
+            "*" if piece.bare else "",
+            f"/{piece.stride}" if piece.stride > 1 else "",
+            f"%{piece.dilation}" if piece.dilation > 1 else "",
+            f"g{piece.groups}" if piece.groups > 1 else "",
+            padding,
+            f"@{piece.dropout!r}" if piece.dropout else "",
+        ]
+    )
+
+
+def _write_padding(block: Block) -> tuple[str, str]:
+    """The flag and the suffix that say how a block is padded."""
+    odd = block.kernel[0] % 2 == 1 and block.kernel[1] % 2 == 1
+    same = same_padding(block.kernel, block.dilation) if odd else None
+    if block.padding == _parse_padding("v" if same is None else "", None, block.kind, block.kernel, block.dilation):
+        return ("v" if same is None and block.kind != "plain" else ""), ""
+    if block.padding == same:
+        return "c", ""
+    if block.padding == (0, 0):
+        return "v", ""
+    high, wide = block.padding
+    return "", f"p{high}" if high == wide else f"p{high}x{wide}"
+
+
+def _parse_head(tokens: list[str]) -> Head:
+    kind, classes, pool, order, bias = "", 0, None, [], True
+    for token in tokens:
+        if token == "gap" or re.fullmatch(r"avg\d+", token):
+            pool = "global" if token == "gap" else int(token[3:])
+            order.append("pool")
+        elif re.fullmatch(r"(1x1|fc):\d+", token):
+            kind, classes = ("conv" if token.startswith("1x1") else "linear"), int(token.partition(":")[2])
+            order.append("classifier")
+        elif token == "nobias":
+            bias = False
+        else:
+            raise ArchitectureError(f"a head is made of gap, avg4, 1x1:10, fc:10 and nobias, but got {token!r}")
+    if order.count("classifier") != 1 or order.count("pool") > 1:
+        raise ArchitectureError(f"a head needs one classifier and at most one pooling, but got {' '.join(tokens)!r}")
+    return Head(classes, kind, pool, order[0] if pool is not None else "pool", bias)
+
+
+def _write_head(head: Head) -> list[str]:
+    pool = [] if head.pool is None else ["gap" if head.pool == "global" else f"avg{head.pool}"]
+    classifier = [f"{'1x1' if head.kind == 'conv' else 'fc'}:{head.classes}"]
+    order = [*pool, *classifier] if head.first == "pool" else [*classifier, *pool]
+    return order if head.bias else [*order, "nobias"]
+
+
+def parse_pair(text: str) -> Pair:
+    """``"3x5"`` → (3, 5); ``"3"`` → (3, 3)."""
+    first, _, second = text.partition("x")
+    return int(first), int(second or first)
+
+
+def parse_shape(text: str) -> Shape:
+    """``"1x28x28"`` → (1, 28, 28). Raises ArchitectureError."""
+    if not re.fullmatch(r"\d+(x\d+)+", text):
+        raise ArchitectureError(f"a shape is written like 1x28x28, but got {text!r}")
+    return tuple(map(int, text.split("x")))
