@@ -1,7 +1,7 @@
 """A network as plain frozen data: stem, stages, transitions and head, with JSON and a one-line notation.
 
-The first block is the stem; a pooling transition or a strided block opens the next stage; the head ends in one logit per
-class. ``sections`` names those rooms and fills them with layers; every other module works on these layers.
+The first block is the stem; a pooling transition or a strided block opens the next stage; the head ends in one logit
+per class. ``sections`` names those rooms and fills them with layers; every other module works on these layers.
 """
 
 from __future__ import annotations

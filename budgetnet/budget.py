@@ -24,6 +24,10 @@ class Limits:
             if value is not None and value < 1:
                 raise BudgetError(f"{name} must be at least 1, but got {name}={value}")
 
+    def as_tuple(self) -> tuple[int, int | None, int | None]:
+        """(budget, max_macs, max_activations)."""
+        return self.budget, self.max_macs, self.max_activations
+
     def overshoot(self, spent: Cost) -> dict[str, int]:
         """By how much each limit is missed: the excess to shed, absent where a limit holds."""
         excess = {"params": spent.params - (self.budget - 1)}

@@ -1,17 +1,17 @@
 """What can go wrong, as one tree; every message is one line that names the rule, the value and the place.
 
-    BudgetnetError            caught in cli.py alone: printed as "error: …", exit code 2
-    ├── ArchitectureError     a network that cannot be: a bad notation, a map that vanishes, a width below one
-    ├── BudgetError           a limit that no network of the space can meet
-    ├── SpaceError            a search space that is missing, misspelt or impossible
-    ├── DataError             a data set that is missing, unreadable or of the wrong form
-    ├── StudyError            a study or trial that is missing, locked, pruned, or belongs to another space
-    ├── ModelError            a model file or class that is missing, taken, unreadable, or fails when run
-    ├── RecipeError           training hyperparameters out of range
-    ├── TraceError            a module whose graph of layers cannot be read off
-    ├── AuditError            two ways of counting disagree, or an operator was not counted
-    ├── TrainingDiverged      a loss that is not finite; fails one trial, never the search
-    └── WorkerError           training processes die again and again
+BudgetnetError            caught in cli.py alone: printed as "error: …", exit code 2
+├── ArchitectureError     a network that cannot be: a bad notation, a map that vanishes, a width below one
+├── BudgetError           a limit that no network of the space can meet
+├── SpaceError            a search space that is missing, misspelt or impossible
+├── DataError             a data set that is missing, unreadable or of the wrong form
+├── StudyError            a study or trial that is missing, locked, pruned, or belongs to another space
+├── ModelError            a model file or class that is missing, taken, unreadable, or fails when run
+├── RecipeError           training hyperparameters out of range
+├── TraceError            a module whose graph of layers cannot be read off
+├── AuditError            two ways of counting disagree, or an operator was not counted
+├── TrainingDiverged      a loss that is not finite; fails one trial, never the search
+└── WorkerError           training processes die again and again
 """
 
 

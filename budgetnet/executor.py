@@ -1,0 +1,354 @@
+"""Runs training jobs, in this process or in spawned worker processes, and streams their epochs back as events.
+
+An executor knows nothing of studies: it is given jobs, and it answers with events. Workers only train.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Protocol
+
+from budgetnet.architecture import Architecture
+from budgetnet.cost import Cost, cost
+from budgetnet.errors import BudgetnetError, WorkerError
+from budgetnet.train import EpochResult, Recipe
+
+MAX_DEATHS = 3  # workers that die one after the other without finishing an epoch before the executor gives up
+STOP_GRACE = 5.0  # seconds that a worker is given to leave before it is terminated
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run. ``split``: "search" trains on the training part and judges on validation, "final" trains on
+    all training images and judges on test. ``weights``: file that receives the final state dict (safetensors)."""
+
+    id: int
+    architecture: Architecture
+    recipe: Recipe
+    data: str
+    split: str
+    seed: int
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
+class Audited:
+    """The network is built, and fvcore agrees with our count."""
+
+    job: int
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """One more epoch of a job."""
+
+    job: int
+    result: EpochResult
+
+
+@dataclass(frozen=True)
+class Finished:
+    """All epochs are done and the weights, if asked for, are on disk."""
+
+    job: int
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The job ended early because ``stop`` was called."""
+
+    job: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The job ended with an error; ``reason`` is one line."""
+
+    job: int
+    reason: str
+
+
+Event = Audited | EpochDone | Finished | Stopped | Failed
+
+
+class Executor(Protocol):
+    """What the coordinator needs of a place to train."""
+
+    @property
+    def slots(self) -> int:
+        """How many jobs can run at once."""
+
+    def submit(self, job: Job) -> None:
+        """Start a job; at most ``slots`` may be under way."""
+
+    def stop(self, job: int) -> None:
+        """Ask a job to end early; its Stopped, or its end if that came first, still arrives."""
+
+    def events(self, timeout: float | None = None) -> Iterator[Event]:
+        """What happened since the last call; waits for something to happen, at most ``timeout`` seconds."""
+
+    def close(self) -> None:
+        """End all jobs and free what they hold."""
+
+
+def run_job(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[Event]:
+    """Build, audit, train, and yield what happens. The last event is Finished, Stopped or Failed."""
+    from budgetnet.audit import audit
+    from budgetnet.build import build
+    from budgetnet.data import load
+    from budgetnet.train import train
+
+    try:
+        data = load(job.data, image_shape=_image_shape(job.architecture))
+        training, evaluation = data.search_splits() if job.split == "search" else data.final_splits()
+        model = build(job.architecture, job.seed)
+        yield Audited(job.id, audit(model, cost(job.architecture), job.architecture.input_shape))
+        epochs = train(
+            model,
+            job.recipe,
+            training,
+            evaluation,
+            mean=data.mean,
+            std=data.std,
+            seed=job.seed,
+            device=device,
+            should_stop=should_stop,
+        )
+        done = 0
+        for result in epochs:
+            done = result.epoch
+            yield EpochDone(job.id, result)
+        if done < job.recipe.epochs:
+            yield Stopped(job.id)
+            return
+        if job.weights is not None:
+            save_weights(model.state_dict(), Path(job.weights))
+        yield Finished(job.id)
+    except (BudgetnetError, OSError, RuntimeError, MemoryError) as error:
+        yield Failed(job.id, _one_line(error))
+
+
+def _image_shape(architecture: Architecture) -> tuple[int, int, int]:
+    channels, height, width = architecture.input_shape
+    return channels, height, width
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, BudgetnetError) else f"{type(error).__name__}: {text}"[:300]
+
+
+def save_weights(state: dict[str, object], path: Path) -> None:
+    """Write a state dict as safetensors, atomically."""
+    from safetensors.torch import save_file
+
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    save_file({name: tensor.contiguous().cpu() for name, tensor in state.items()}, temporary)  # type: ignore[attr-defined]
+    os.replace(temporary, path)
+
+
+# --- in this process --------------------------------------------------------------------------------------------------
+
+
+class InProcess:
+    """Runs one job at a time, in this process, an event a call: for tests, debugging and machines without spawn."""
+
+    slots = 1
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = device
+        self._running: Iterator[Event] = iter(())
+        self._stop = False
+
+    def submit(self, job: Job) -> None:
+        self._stop = False
+        self._running = run_job(job, self._device, lambda: self._stop)
+
+    def stop(self, job: int) -> None:
+        self._stop = True
+
+    def events(self, timeout: float | None = None) -> Iterator[Event]:
+        event = next(self._running, None)
+        return iter(() if event is None else (event,))
+
+    def close(self) -> None:
+        self._running = iter(())
+
+
+# --- in worker processes ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Stop:
+    """The message that asks a worker to give up a job."""
+
+    job: int
+
+
+@dataclass(eq=False)
+class _Worker:
+    process: BaseProcess
+    pipe: Connection
+    job: int | None = None
+
+
+@dataclass
+class LocalProcesses:
+    """One spawned process a slot, each with ``threads`` threads; a process that dies fails its job and is replaced.
+
+    With CUDA the processes share the GPUs in turn. Raises WorkerError when workers die again and again.
+    """
+
+    slots: int
+    device: str = "cpu"
+    threads: int = 1
+    _workers: list[_Worker] = field(default_factory=list)
+    _deaths: int = 0
+
+    def submit(self, job: Job) -> None:
+        worker = next((w for w in self._workers if w.job is None), None) or self._spawn()
+        worker.job = job.id
+        with suppress(OSError):  # it has just died; the end of its pipe is the event that says so
+            worker.pipe.send(job)
+
+    def stop(self, job: int) -> None:
+        for worker in self._workers:
+            if worker.job == job:
+                with suppress(OSError):
+                    worker.pipe.send(_Stop(job))
+
+    def events(self, timeout: float | None = None) -> Iterator[Event]:
+        busy = {worker.pipe: worker for worker in self._workers if worker.job is not None}
+        for pipe in wait(list(busy), timeout) if busy else ():
+            yield from self._receive(busy[pipe])  # type: ignore[index]
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.pipe.close()  # a worker whose pipe has ended leaves at its next look
+        deadline = time.monotonic() + STOP_GRACE
+        for worker in self._workers:
+            worker.process.join(max(0.0, deadline - time.monotonic()))
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+        self._workers.clear()
+
+    def _spawn(self) -> _Worker:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        index = len(self._workers)
+        process = context.Process(target=_work, args=(theirs, self._device_of(index), self.threads), daemon=True)
+        process.start()
+        theirs.close()
+        worker = _Worker(process, ours)
+        self._workers.append(worker)
+        return worker
+
+    def _device_of(self, index: int) -> str:
+        if self.device != "cuda":
+            return self.device
+        import torch
+
+        return f"cuda:{index % max(torch.cuda.device_count(), 1)}"
+
+    def _receive(self, worker: _Worker) -> Iterator[Event]:
+        assert worker.job is not None
+        try:
+            event: Event = worker.pipe.recv()
+        except (EOFError, OSError):
+            yield self._bury(worker)
+            return
+        if isinstance(event, EpochDone):
+            self._deaths = 0
+        if isinstance(event, Finished | Stopped | Failed):
+            worker.job = None
+        yield event
+
+    def _bury(self, worker: _Worker) -> Failed:
+        worker.process.join(STOP_GRACE)
+        worker.pipe.close()
+        self._workers.remove(worker)
+        self._deaths += 1
+        reason = f"the worker process died ({_exit(worker.process.exitcode)})"
+        if self._deaths >= MAX_DEATHS:
+            raise WorkerError(f"{self._deaths} worker processes in a row died before an epoch ended; last: {reason}")
+        assert worker.job is not None
+        return Failed(worker.job, reason)
+
+
+def _exit(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"signal {-code}, {signal.Signals(-code).name}"
+    return f"exit code {code}"
+
+
+def _work(pipe: Connection, device: str, threads: int) -> None:
+    """A worker's life: receive a job, send its events, until the pipe ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's to handle
+    import torch
+
+    torch.set_num_threads(threads)
+    try:
+        while True:
+            message = pipe.recv()
+            if isinstance(message, Job):
+                for event in run_job(message, device, _asked_to_stop(pipe, message.id)):
+                    pipe.send(event)
+    except (EOFError, OSError):
+        return  # the coordinator is gone
+
+
+def _asked_to_stop(pipe: Connection, job: int) -> Callable[[], bool]:
+    """Whether a message to stop this very job has come; a stale one, for a job that has ended, is dropped."""
+
+    def asked() -> bool:
+        while pipe.poll():
+            message = pipe.recv()
+            if isinstance(message, _Stop) and message.job == job:
+                return True
+        return False
+
+    return asked
+
+
+# --- choosing ---------------------------------------------------------------------------------------------------------
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_device(device: str) -> str:
+    """``auto`` → "cuda" where there is one, else "cpu"; anything else is checked. Raises WorkerError."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in ("cpu", "cuda", "mps"):
+        raise WorkerError(f"--device must be auto, cpu, cuda or mps, but got {device!r}")
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available[device]:
+        raise WorkerError(f"--device {device}: torch finds no such device on this machine")
+    return device
+
+
+def local(workers: int | None, device: str) -> Executor:
+    """The executor for this machine. ``workers``: processes, by default one a core (a GPU: one each); 0: none."""
+    if workers == 0:
+        return InProcess(device)
+    if workers is None:
+        import torch
+
+        workers = torch.cuda.device_count() if device == "cuda" else 1 if device == "mps" else cores()
+    return LocalProcesses(workers, device, threads=max(1, cores() // workers))

@@ -1,0 +1,132 @@
+"""What is asked of a search: limits, data, samplers, pruners – checked before anything is written."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import (
+    BasePruner,
+    HyperbandPruner,
+    MedianPruner,
+    NopPruner,
+    PercentilePruner,
+    SuccessiveHalvingPruner,
+)
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+
+from budgetnet.budget import Limits
+from budgetnet.data import load
+from budgetnet.errors import DataError, StudyError, WorkerError
+from budgetnet.space import SearchSpace, load_space
+from budgetnet.study import STUDIES, Settings, StudyPlace, place
+
+STARTUP = 10  # random trials before the sampler learns
+SAMPLERS = ("tpe", "gp", "random")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How far and how to search; may differ from one run of a study to the next."""
+
+    trials: int
+    sampler: str = "tpe"
+    pruner: str = "median"
+    timeout: float | None = None  # seconds
+
+    def __post_init__(self) -> None:
+        _at_least("--trials", self.trials, 1)
+        if self.timeout is not None and self.timeout <= 0:
+            raise StudyError(f"--timeout must be above 0 seconds, but got {self.timeout:g}")
+        for option, value, allowed in (("sampler", self.sampler, SAMPLERS), ("pruner", self.pruner, tuple(PRUNERS))):
+            if value not in allowed:
+                raise StudyError(f"--{option} must be one of {', '.join(allowed)}, but got {value!r}")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A search as a person asks for it."""
+
+    budget: int = 8000
+    space: str = "mnist"
+    data: str | None = None  # by default the space's
+    study: str | None = None  # by default <space>-<budget>
+    storage: str | None = None  # by default SQLite in the study's folder
+    trials: int = 24
+    epochs: int = 15
+    seed: int = 0
+    max_macs: int | None = None
+    max_activations: int | None = None
+    sampler: str = "tpe"
+    pruner: str = "median"
+    timeout: float | None = None  # seconds
+    workers: int | None = None  # by default one a core
+    device: str = "auto"
+    root: Path = STUDIES
+
+    def check(self) -> tuple[SearchSpace, Settings, Plan]:
+        """Everything that can be checked without training. Raises BudgetnetError; writes nothing."""
+        plan = Plan(self.trials, self.sampler, self.pruner, self.timeout)
+        limits = Limits(self.budget, self.max_macs, self.max_activations)
+        if self.workers is not None and self.workers < 0:
+            raise WorkerError(f"--workers must be at least 0, but got {self.workers}")
+        _at_least("--epochs", self.epochs, 1)
+        _at_least("--seed", self.seed, 0)
+        space = load_space(self.space)
+        self.place(space)
+        space.check_reachable(limits)
+        data = self.data or space.data
+        _check_data(space, data)
+        plain = space.to_plain()
+        return space, Settings(plain, *limits.as_tuple(), data, self.epochs, self.seed), plan
+
+    def place(self, space: SearchSpace) -> StudyPlace:
+        """Where the study is or will be. Raises StudyError for a name that is no plain folder name."""
+        return place(self.study or f"{space.name}-{self.budget}", self.storage, self.root)
+
+
+def _at_least(option: str, value: int, least: int) -> None:
+    if value < least:
+        raise StudyError(f"{option} must be at least {least}, but got {value}")
+
+
+def _check_data(space: SearchSpace, spec: str) -> None:
+    """The data set can be read and is of the form that the space is for. Raises DataError."""
+    data = load(spec, image_shape=space.input)
+    for what, found, wanted in (
+        ("images of shape", data.input_shape, space.input),
+        ("classes", data.classes, space.classes),
+    ):
+        if found != wanted:
+            raise DataError(f"data {spec}: has {what} {found}, but the space {space.name} is for {wanted}")
+
+
+# --- samplers and pruners ---------------------------------------------------------------------------------------------
+
+
+def make_sampler(name: str, seed: int, spared: int = 0) -> BaseSampler:
+    """An Optuna sampler by name. ``spared``: rejected trials that must not use up its random start-up trials."""
+    if name == "random":
+        return RandomSampler(seed=seed)
+    if name == "gp":
+        return GPSampler(seed=seed, n_startup_trials=STARTUP + spared)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # group: a stage's depth exists only where the stage does
+        return TPESampler(seed=seed, n_startup_trials=STARTUP + spared, multivariate=True, group=True)
+
+
+PRUNERS: dict[str, Callable[[int], BasePruner]] = {
+    "median": lambda epochs: MedianPruner(n_startup_trials=5, n_warmup_steps=epochs // 3),
+    "percentile": lambda epochs: PercentilePruner(25.0, n_startup_trials=5, n_warmup_steps=epochs // 3),
+    "hyperband": lambda epochs: HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=3),
+    "halving": lambda epochs: SuccessiveHalvingPruner(min_resource=max(1, epochs // 5), reduction_factor=2),
+    "none": lambda epochs: NopPruner(),
+}
+
+
+def make_pruner(name: str, epochs: int) -> BasePruner:
+    """An Optuna pruner by name, set for curves of ``epochs`` epochs."""
+    return PRUNERS[name](epochs)

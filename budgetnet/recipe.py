@@ -1,0 +1,1 @@
+from budgetnet.train import Recipe as Recipe

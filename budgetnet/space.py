@@ -1,0 +1,358 @@
+"""A search space: YAML, validated, from which a trial draws the shape of a network and its recipe.
+
+Shape means relative widths, depths, kernels, where to downsample – and the share of the budget to fill. The widths
+themselves come from ``budget.fit``, so every candidate that is trained is under the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from budgetnet.architecture import (
+    BLOCKS,
+    NORMS,
+    POOLS,
+    Architecture,
+    Block,
+    Head,
+    Pair,
+    Style,
+    Transition,
+    same_padding,
+)
+from budgetnet.budget import Limits, Width, fit
+from budgetnet.cost import cost
+from budgetnet.dimension import Dimension, RandomDraw, Suggester, dimension, kernel_size, one_of, real, whole
+from budgetnet.errors import ArchitectureError, BudgetError, RecipeError, SpaceError
+from budgetnet.fields import extent, feature_field
+from budgetnet.layers import ACTIVATIONS
+from budgetnet.recipe import Recipe
+
+UNIT = 1000  # templates carry widths in thousandths, so that proportions survive being whole numbers
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class Requirements(_Strict):
+    """What a network must have to be worth training."""
+
+    receptive_field: int = Field(default=1, ge=1)  # least size of the last map's receptive field, pixels a side
+    final_map: int = Field(default=1, ge=1)  # least side of the last map before the head, cells
+
+
+class Stem(_Strict):
+    """The first block."""
+
+    width: Annotated[Dimension, dimension(real(0.01, 100))] = Dimension((1.0,))
+    kernel: Annotated[Dimension, dimension(kernel_size)] = Dimension(((3, 3),))
+    padding: Annotated[Dimension, dimension(one_of("valid", "same"))] = Dimension(("valid",))
+    stride: Annotated[Dimension, dimension(whole(1, 4))] = Dimension((1,))
+
+
+class Stage(_Strict):
+    """Blocks at one resolution. ``downsample`` (how the stage is entered) is not asked of the first stage.
+
+    ``squeeze``: width of a 1x1 block that follows the downsampling, relative to the stage before; 0 is none.
+    """
+
+    depth: Annotated[Dimension, dimension(whole(1, 32))] = Dimension((1,))
+    width: Annotated[Dimension, dimension(real(0.01, 100))] = Dimension((1.0,))
+    block: Annotated[Dimension, dimension(one_of(*BLOCKS))] = Dimension(("plain",))
+    kernel: Annotated[Dimension, dimension(kernel_size)] = Dimension(((3, 3),))
+    padding: Annotated[Dimension, dimension(one_of("valid", "same"))] = Dimension(("valid",))
+    dilation: Annotated[Dimension, dimension(whole(1, 8))] = Dimension((1,))
+    downsample: Annotated[Dimension, dimension(one_of(*POOLS, "stride", "none"))] = Dimension(("max",))
+    squeeze: Annotated[Dimension, dimension(real(0, 4))] = Dimension((0.0,))
+
+
+class HeadSpace(_Strict):
+    """From the last map to the logits."""
+
+    kind: Annotated[Dimension, dimension(one_of("conv", "linear"))] = Dimension(("conv",))
+    bias: Annotated[Dimension, dimension(one_of(True, False))] = Dimension((True,))
+
+
+class NetworkSpace(_Strict):
+    """Shapes of networks. ``stage_count``: how many of the ``stages`` are used, from the first on; all by default."""
+
+    stem: Stem = Stem()
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    stage_count: Annotated[Dimension, dimension(whole(1, 16))] | None = None
+    norm: Annotated[Dimension, dimension(one_of(*NORMS))] = Dimension(("before",))
+    activation: Annotated[Dimension, dimension(one_of(*ACTIVATIONS))] = Dimension(("relu",))
+    bias: Annotated[Dimension, dimension(one_of(True, False))] = Dimension((False,))
+    dropout: Annotated[Dimension, dimension(real(0, 0.95))] = Dimension((0.0,))
+    fill: Annotated[Dimension, dimension(real(0.05, 1))] = Dimension((1.0,))
+    head: HeadSpace = HeadSpace()
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A network whose shape is drawn and whose widths are not: ``fit`` finds them."""
+
+    template: Architecture
+    widths: tuple[Width, ...]
+    fill: float
+
+    def fit(self, limits: Limits) -> Architecture:
+        """The largest network of this shape in the drawn share of the budget. Raises BudgetError, ArchitectureError."""
+        return fit(self.template, self.widths, limits.filled(self.fill))
+
+
+class SearchSpace(_Strict):
+    """A validated space. ``recipe`` maps fields of train.Recipe to what may be drawn; the rest keep their defaults."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    about: str = ""
+    data: str = "mnist"
+    input: tuple[int, int, int] = (1, 28, 28)
+    classes: int = Field(default=10, ge=2)
+    require: Requirements = Requirements(receptive_field=1, final_map=1)
+    network: NetworkSpace
+    recipe: dict[str, Dimension] = {}
+
+    @field_validator("recipe", mode="before")
+    @classmethod
+    def _recipe(cls, raw: Any) -> dict[str, Dimension]:
+        if not isinstance(raw, Mapping):
+            raise ValueError(f"must be a mapping of recipe fields, but is {raw!r}")
+        return {name: _recipe_dimension(str(name), value) for name, value in raw.items()}
+
+    def sample(self, trial: Suggester) -> tuple[Draft, Recipe]:
+        """Draw a shape and a recipe. Names in the study: ``stage1.depth``, ``learning_rate``, …"""
+        recipe = {name: dim.suggest(trial, name) for name, dim in self.recipe.items()}
+        return self.draw(trial), Recipe.from_dict(recipe)
+
+    def draw(self, trial: Suggester) -> Draft:
+        """Draw the shape alone. Raises ArchitectureError when the drawn pieces cannot be a network of any width."""
+        network = self.network
+        style = Style(
+            network.norm.suggest(trial, "norm"),
+            network.activation.suggest(trial, "activation"),
+            network.bias.suggest(trial, "bias"),
+        )
+        head = Head(
+            self.classes,
+            network.head.kind.suggest(trial, "head.kind"),
+            bias=network.head.bias.suggest(trial, "head.bias"),
+        )
+        count = len(network.stages)
+        if network.stage_count is not None:
+            count = network.stage_count.suggest(trial, "stage_count")
+        pieces = _Pieces(network.dropout.suggest(trial, "dropout"))
+        pieces.add_stem(network.stem, trial)
+        for number, stage in enumerate(network.stages[:count], 1):
+            pieces.add_stage(stage, number, trial)
+        template = Architecture(tuple(pieces.body), head, style, self.input)
+        return Draft(template, tuple(pieces.widths), network.fill.suggest(trial, "fill"))
+
+    def shortcoming(self, architecture: Architecture) -> tuple[str, str] | None:
+        """The requirement of the space that a network misses, and how; None if it meets them all."""
+        shape, field = feature_field(architecture)
+        sees, least = min(extent(field)), self.require.receptive_field
+        if sees < least:
+            return "receptive field", f"receptive field {sees} below {least}"
+        if min(shape[1:]) < self.require.final_map:
+            return "last map", f"last map {shape[1]} × {shape[2]} below {self.require.final_map}"
+        return None
+
+    def smallest(self, limits: Limits, draws: int = 3000) -> Architecture:
+        """The smallest valid network found: the narrowest of ``draws`` random shapes, ignoring how full they are.
+
+        Raises SpaceError when no draw is a valid network.
+        """
+        best: Architecture | None = None
+        for seed in range(draws):
+            try:
+                draft = self.draw(RandomDraw(seed))
+                least = draft.template.with_widths(_at_least(draft))
+                if self.shortcoming(least) is None and (best is None or cost(least).params < cost(best).params):
+                    best = least
+            except ArchitectureError:
+                continue
+        if best is None:
+            raise SpaceError(f"space {self.name}: none of {draws:,} random shapes is a valid network; see require")
+        return best
+
+    def check_reachable(self, limits: Limits) -> None:
+        """Raise BudgetError, which says the smallest budget that could, unless some network meets the limits."""
+        smallest = self.smallest(limits)
+        spent = cost(smallest)
+        if over := limits.overshoot(spent):
+            missed = " and ".join(f"{excess:,} {name} too many" for name, excess in over.items())
+            raise BudgetError(
+                f"no network of the space {self.name} meets the limits: the smallest, {smallest}, has "
+                f"{spent.params:,} params and {spent.macs:,} MACs, {missed}; the least --budget is {spent.params + 1:,}"
+            )
+
+    def to_plain(self) -> dict[str, Any]:
+        """The whole space as plain data in one normal form; what two spaces are compared by."""
+        return {key: value for key, value in _plain(self).items() if key != "about"}
+
+
+class _Pieces:
+    """Collects blocks, transitions and the widths that are free."""
+
+    def __init__(self, dropout: float) -> None:
+        self.body: list[Block | Transition] = []
+        self.widths: list[Width] = []
+        self._dropout = dropout
+        self._blocks = 0
+        self._last_width = 1.0
+
+    def add_stem(self, stem: Stem, trial: Suggester) -> None:
+        kernel = stem.kernel.suggest(trial, "stem.kernel")
+        self._add(
+            stem.width.suggest(trial, "stem.width"),
+            kernel=kernel,
+            padding=_padding(stem.padding.suggest(trial, "stem.padding"), kernel, 1),
+            stride=stem.stride.suggest(trial, "stem.stride"),
+        )
+
+    def add_stage(self, stage: Stage, number: int, trial: Suggester) -> None:
+        place = f"stage{number}"
+        downsample = stage.downsample.suggest(trial, f"{place}.downsample") if number > 1 else "none"
+        squeeze = stage.squeeze.suggest(trial, f"{place}.squeeze")
+        if downsample in POOLS:
+            self.body.append(Transition(downsample))
+        if squeeze:
+            self._add(squeeze * self._last_width, kernel=(1, 1))
+        kind = stage.block.suggest(trial, f"{place}.block")
+        kernel = stage.kernel.suggest(trial, f"{place}.kernel")
+        dilation = stage.dilation.suggest(trial, f"{place}.dilation")
+        padding = "same" if kind == "residual" else stage.padding.suggest(trial, f"{place}.padding")
+        width = stage.width.suggest(trial, f"{place}.width")
+        first = self._blocks
+        for index in range(stage.depth.suggest(trial, f"{place}.depth")):
+            stride = 2 if index == 0 and downsample == "stride" else 1
+            self._add(
+                width,
+                kind=kind,
+                kernel=kernel,
+                padding=_padding(padding, kernel, dilation),
+                dilation=dilation,
+                stride=stride,
+            )
+        if kind == "residual":  # blocks of one width need no 1x1 shortcut between them
+            self.widths[-(self._blocks - first) :] = [Width(tuple(range(first, self._blocks)), width)]
+
+    def _add(self, width: float, **fields: Any) -> None:
+        self.body.append(Block(max(1, round(UNIT * width)), dropout=self._dropout, **fields))
+        self.widths.append(Width((self._blocks,), width))
+        self._blocks += 1
+        self._last_width = width
+
+
+def _padding(padding: str, kernel: Pair, dilation: int) -> Pair:
+    return same_padding(kernel, dilation) if padding == "same" else (0, 0)
+
+
+def _at_least(draft: Draft) -> list[int]:
+    return [1] * len(draft.template.blocks)
+
+
+def _recipe_dimension(name: str, raw: Any) -> Dimension:
+    """A recipe field's dimension, its every end checked by Recipe itself."""
+
+    def check(value: Any) -> Any:
+        try:
+            Recipe.from_dict({name: value})
+        except RecipeError as error:
+            raise ValueError(str(error).removeprefix(f"recipe.{name}: ")) from None
+        real_field = isinstance(getattr(Recipe, name), float)
+        return float(value) if real_field else value  # or a range 0 to 15 would hold whole degrees alone
+
+    parsed: Dimension = dimension(check).func(raw)  # type: ignore[call-arg]
+    return parsed
+
+
+# --- from YAML --------------------------------------------------------------------------------------------------------
+
+
+def space_folders() -> tuple[Path, ...]:
+    """Where named spaces lie: in the installed package, and at the top of a clone."""
+    package = Path(__file__).parent
+    return tuple(p for p in (package / "search_spaces", package.parent / "search_spaces") if p.is_dir())
+
+
+def space_names() -> list[str]:
+    """Names of the spaces that ship with budgetnet."""
+    return sorted({path.stem for folder in space_folders() for path in folder.glob("*.yaml")})
+
+
+def load_space(spec: str) -> SearchSpace:
+    """A space by name (``mnist``) or file (``my/space.yaml``). Raises SpaceError: rule, value, place."""
+    path = _find(spec)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpaceError(f"{path}: cannot be read: {error}") from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SpaceError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+    return parse_space(data, str(path))
+
+
+def parse_space(data: Any, place: str) -> SearchSpace:
+    """Validate plain data. Raises SpaceError that names the first wrong field."""
+    if not isinstance(data, Mapping):
+        raise SpaceError(f"{place}: a space is a mapping with name and network, but this is {type(data).__name__}")
+    try:
+        space = SearchSpace.model_validate(dict(data))
+    except ValidationError as error:
+        raise SpaceError(f"{place}: {_first_problem(error)}") from None
+    counts = space.network.stage_count.ends() if space.network.stage_count else ()
+    for value in counts:
+        if isinstance(value, int) and value > len(space.network.stages):
+            stages = len(space.network.stages)
+            raise SpaceError(
+                f"{place}: network.stage_count: must be at most the {stages} stages written, but is {value}"
+            )
+    return space
+
+
+def _find(spec: str) -> Path:
+    if spec.endswith((".yaml", ".yml")) or "/" in spec or "\\" in spec:
+        if not Path(spec).is_file():
+            raise SpaceError(f"no such space file: {spec}")
+        return Path(spec)
+    for folder in space_folders():
+        if (folder / f"{spec}.yaml").is_file():
+            return folder / f"{spec}.yaml"
+    raise SpaceError(f"unknown space {spec!r}; there are {', '.join(space_names())}, or name a .yaml file")
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    place = ""
+    for step in problem["loc"]:
+        place += f"[{step}]" if isinstance(step, int) else f".{step}" if place else str(step)
+    if problem["type"] == "extra_forbidden":
+        return f"{place}: unknown field"
+    if problem["type"] == "missing":
+        return f"{place}: is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    return (
+        f"{place}: {message}"
+        if "but is" in message or problem["type"] == "value_error"
+        else (f"{place}: {message[0].lower()}{message[1:]}, but is {problem['input']!r}")
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Dimension):
+        return value.to_plain()
+    if isinstance(value, BaseModel):
+        return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value

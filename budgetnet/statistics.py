@@ -1,0 +1,148 @@
+"""Mean, spread and intervals of a handful of runs, in pure Python; every interval names the paper it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import exp, fsum, lgamma, log, sqrt
+from statistics import NormalDist
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A confidence interval, both ends included."""
+
+    low: float
+    high: float
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+
+def mean(values: Sequence[float]) -> float:
+    """Arithmetic mean of at least one value."""
+    if not values:
+        raise ValueError("a mean needs at least one value, but got none")
+    return fsum(values) / len(values)
+
+
+def std(values: Sequence[float]) -> float | None:
+    """Sample standard deviation (divided by n - 1); None for a single value, which has no spread."""
+    if len(values) < 2:
+        return None
+    centre = mean(values)
+    return sqrt(fsum((value - centre) ** 2 for value in values) / (len(values) - 1))
+
+
+def binomial_error(fraction: float, n: int) -> float:
+    """Standard error of a fraction that was counted on ``n`` independent images."""
+    return sqrt(fraction * (1 - fraction) / n)
+
+
+def wilson(passes: int, n: int, confidence: float = CONFIDENCE) -> Interval:
+    """Score interval of a proportion: honest for few runs, and at 0 or n passes, where the usual one has no width.
+
+    E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927), 209-212.
+    """
+    if not 0 <= passes <= n or n < 1:
+        raise ValueError(f"passes must be between 0 and n, and n at least 1, but got {passes} of {n}")
+    z = NormalDist().inv_cdf((1 + _checked(confidence)) / 2)
+    share = passes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    low = 0.0 if passes == 0 else centre - half  # exactly 0 and 1 there, but for rounding
+    high = 1.0 if passes == n else centre + half
+    return Interval(low, high)
+
+
+def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
+    """Interval of the mean of normally spread values, their variance unknown; None for a single value.
+
+    Student, "The probable error of a mean", Biometrika 6 (1908), 1-25.
+    """
+    spread = std(values)
+    if spread is None:
+        return None
+    half = t_quantile((1 + _checked(confidence)) / 2, len(values) - 1) * spread / sqrt(len(values))
+    return Interval(mean(values) - half, mean(values) + half)
+
+
+def difference_interval(
+    first: Sequence[float], second: Sequence[float], confidence: float = CONFIDENCE
+) -> Interval | None:
+    """Interval of ``mean(second) - mean(first)``, their variances unknown and unequal; None where one has no spread.
+
+    B. L. Welch, "The generalization of 'Student's' problem when several different population variances are involved",
+    Biometrika 34 (1947), 28-35.
+    """
+    spreads = std(first), std(second)
+    if spreads[0] is None or spreads[1] is None:
+        return None
+    gap = mean(second) - mean(first)
+    parts = [spread**2 / len(values) for spread, values in zip(spreads, (first, second), strict=True) if spread]
+    if not parts:
+        return Interval(gap, gap)
+    sizes = [len(values) for spread, values in zip(spreads, (first, second), strict=True) if spread]
+    freedom = sum(parts) ** 2 / sum(part**2 / (n - 1) for part, n in zip(parts, sizes, strict=True))
+    half = t_quantile((1 + _checked(confidence)) / 2, freedom) * sqrt(sum(parts))
+    return Interval(gap - half, gap + half)
+
+
+def t_cdf(t: float, freedom: float) -> float:
+    """Probability that Student's t with ``freedom`` degrees of freedom is at most ``t``.
+
+    M. Abramowitz and I. A. Stegun, "Handbook of Mathematical Functions" (1964), 26.7.1 and 26.5.27.
+    """
+    tail = _incomplete_beta(freedom / (freedom + t * t), freedom / 2, 0.5) / 2
+    return 1 - tail if t > 0 else tail
+
+
+def t_quantile(probability: float, freedom: float) -> float:
+    """Inverse of ``t_cdf``, by bisection."""
+    if not 0 < probability < 1 or freedom <= 0:
+        raise ValueError(f"need 0 < probability < 1 and freedom > 0, but got {probability} and {freedom}")
+    if probability < 0.5:
+        return -t_quantile(1 - probability, freedom)
+    high = 1.0
+    while t_cdf(high, freedom) < probability:
+        high *= 2
+    return _bisect(lambda t: t_cdf(t, freedom) - probability, 0.0, high)
+
+
+def _bisect(rising: Callable[[float], float], low: float, high: float) -> float:
+    """Where a rising function crosses zero, to the last bit."""
+    while low < (middle := (low + high) / 2) < high:
+        if rising(middle) < 0:
+            low = middle
+        else:
+            high = middle
+    return middle
+
+
+def _incomplete_beta(x: float, a: float, b: float) -> float:
+    """Regularised incomplete beta function (Abramowitz and Stegun 26.5.8, evaluated by Lentz's method)."""
+    if x <= 0 or x >= 1:
+        return float(x >= 1)
+    if x > (a + 1) / (a + b + 2):  # where the fraction converges slowly, its mirror image converges fast
+        return 1 - _incomplete_beta(1 - x, b, a)
+    front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log(1 - x)) / a
+    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1))
+    value = d
+    for m in range(1, 1000):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        for term in (even, odd):
+            d = 1 / (1 + term * d)
+            c = 1 + term / c
+            value *= c * d
+        if abs(c * d - 1) < 1e-15:
+            break
+    return front * value
+
+
+def _checked(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be between 0 and 1, but got {confidence}")
+    return confidence

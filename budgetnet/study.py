@@ -1,0 +1,276 @@
+"""A study on disk: its folder, storage, settings, lock, and its trials as plain records.
+
+Optuna keeps the study (SQLite in ``studies/<name>/study.db``, or any storage URL); this module says what we write into
+it. Only it and the coordinator import optuna.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from budgetnet.architecture import Architecture
+from budgetnet.budget import Limits
+from budgetnet.cost import Cost
+from budgetnet.errors import StudyError
+from budgetnet.recipe import Recipe
+
+STUDIES = Path("studies")
+DATABASE = "study.db"
+LAST = 3  # epochs whose mean validation accuracy is a trial's value
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What makes trials of a study comparable; fixed when the study is made."""
+
+    space: dict[str, Any]
+    budget: int
+    max_macs: int | None
+    max_activations: int | None
+    data: str
+    epochs: int
+    seed: int
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.budget, self.max_macs, self.max_activations)
+
+    def changes(self, other: Settings) -> list[str]:
+        """What differs in ``other``, as ``place: old → new``; the seed is no difference."""
+        old, new = _flat({**asdict(self), "seed": 0}), _flat({**asdict(other), "seed": 0})
+        keys = [*old, *(key for key in new if key not in old)]
+        return [
+            f"{key}: {old.get(key, 'absent')} → {new.get(key, 'absent')}"
+            for key in keys
+            if old.get(key) != new.get(key)
+        ]
+
+
+def _flat(value: Any, place: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        items = {f"{place}.{key}" if place else str(key): item for key, item in value.items()}
+    elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        items = {f"{place}[{index}]": item for index, item in enumerate(value)}
+    else:
+        return {place: value}
+    return {key: leaf for name, item in items.items() for key, leaf in _flat(item, name).items()}
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial as it was recorded.
+
+    state: finished, pruned (by the pruner), rejected (never trained), duplicate (answered from the record), failed,
+    running or waiting. value: mean validation accuracy of the last three epochs. curve: validation accuracy of every
+    epoch. All accuracies are fractions.
+    """
+
+    number: int
+    state: str
+    value: float | None = None
+    architecture: Architecture | None = None
+    recipe: Recipe | None = None
+    cost: Cost | None = None
+    receptive_field: int | None = None
+    curve: tuple[float, ...] = ()
+    reason: str | None = None
+    seed: int = 0
+    seconds: float = 0.0
+
+    @property
+    def trained(self) -> bool:
+        """Whether it counts towards the number of trials asked for."""
+        return self.state in ("finished", "pruned")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            **asdict(self),
+            "architecture": self.architecture and self.architecture.to_dict(),
+            "notation": self.architecture and str(self.architecture),
+            "curve": list(self.curve),
+        }
+
+
+@dataclass(frozen=True)
+class StudyPlace:
+    """Where a study is: its name, its folder, and the storage URL."""
+
+    name: str
+    folder: Path
+    url: str
+
+    @property
+    def shown(self) -> str:
+        """The place as a person should see it: no password of a database URL."""
+        return re.sub(r"//([^/:@]+):[^@]*@", r"//\1:***@", self.url.removeprefix("sqlite:///"))
+
+
+def place(name: str, storage: str | None = None, root: Path = STUDIES) -> StudyPlace:
+    """The place of a study. Raises StudyError for a name that is no plain folder name."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise StudyError(f"--study must be a plain name of letters, digits, '.', '_' and '-', but got {name!r}")
+    folder = root / name
+    return StudyPlace(name, folder, storage or f"sqlite:///{folder / DATABASE}")
+
+
+def newest(root: Path = STUDIES) -> str:
+    """Name of the study that was written last. Raises StudyError when there is none."""
+    found = [path for path in root.glob(f"*/{DATABASE}") if path.is_file()]
+    if not found:
+        raise StudyError(f"no study under {root}{os.sep}; make one with: budgetnet search --budget 8000")
+    return max(found, key=lambda path: path.stat().st_mtime).parent.name
+
+
+class Study:
+    """An open study: reading its records, and the Optuna study itself for the coordinator."""
+
+    def __init__(self, where: StudyPlace, inner: optuna.Study) -> None:
+        self.where = where
+        self.inner = inner
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that the study was made with. Raises StudyError if budgetnet did not make it."""
+        stored = self.inner.user_attrs.get("settings")
+        if not isinstance(stored, dict) or set(stored) != set(Settings.__dataclass_fields__):
+            raise StudyError(f"{self.where.shown}: study {self.where.name} was not made by this version of budgetnet")
+        return Settings(**stored)
+
+    def records(self) -> list[TrialRecord]:
+        """Every trial, in the order of their numbers."""
+        with storage_errors(self.where):
+            return [_record(trial) for trial in self.inner.get_trials(deepcopy=False)]
+
+    def record(self, number: int) -> TrialRecord:
+        """One trial. Raises StudyError when there is no such trial."""
+        records = self.records()
+        if not 0 <= number < len(records):
+            have = f"has trials 0 to {len(records) - 1}" if records else "has no trials"
+            raise StudyError(f"--trial {number}: no such trial; study {self.where.name} {have}")
+        return records[number]
+
+    def leaderboard(self) -> list[TrialRecord]:
+        """Finished trials, the best first."""
+        return sorted((r for r in self.records() if r.state == "finished"), key=lambda r: -(r.value or 0.0))
+
+
+def open_study(name: str | None = None, storage: str | None = None, root: Path = STUDIES) -> Study:
+    """Open a study that exists; by default the one written last. Raises StudyError."""
+    if name is None and storage is not None:
+        raise StudyError("--storage needs --study NAME: a database may hold many studies")
+    where = place(name or newest(root), storage, root)
+    if storage is None and not (where.folder / DATABASE).is_file():
+        have = ", ".join(sorted(path.parent.name for path in root.glob(f"*/{DATABASE}"))) or "none"
+        raise StudyError(f"no study {where.name!r} under {root}{os.sep}; there is {have}")
+    with storage_errors(where):
+        try:
+            return Study(where, optuna.load_study(study_name=where.name, storage=_storage(where)))
+        except KeyError:
+            raise StudyError(f"no study {where.name!r} in {where.shown}") from None
+
+
+def create_or_open(where: StudyPlace, settings: Settings) -> Study:
+    """The study at ``where``, made if it is not there. Raises StudyError if its settings are other ones."""
+    if where.url.startswith("sqlite:///"):
+        with storage_errors(where):
+            where.folder.mkdir(parents=True, exist_ok=True)
+    with storage_errors(where):
+        inner = optuna.create_study(
+            study_name=where.name, storage=_storage(where), direction="maximize", load_if_exists=True
+        )
+        if "settings" not in inner.user_attrs:
+            inner.set_user_attr("settings", asdict(settings))
+    study = Study(where, inner)
+    if changes := study.settings.changes(settings):
+        more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+        raise StudyError(
+            f"study {where.name} was made with other settings: {'; '.join(changes[:3])}{more}; "
+            "choose another --study NAME"
+        )
+    return study
+
+
+def _storage(where: StudyPlace) -> RDBStorage:
+    # Trials are never told twice: a heartbeat is not needed, the lock says whether anybody else is at work.
+    return RDBStorage(where.url)
+
+
+@contextmanager
+def storage_errors(where: StudyPlace) -> Iterator[None]:
+    """Turn what the storage raises into a StudyError of one line; what was written before stays."""
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError, ImportError) as error:
+        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+        text = " ".join(str(getattr(cause, "orig", None) or cause or error).split())
+        raise StudyError(f"{where.shown}: the study cannot be read or written: {text}") from None
+
+
+@contextmanager
+def locked(where: StudyPlace) -> Iterator[None]:
+    """Hold the study's lock. Raises StudyError that names the process which has it.
+
+    The operating system frees the lock of a process that dies, so a crash leaves nothing to clean up.
+    """
+    holder = where.folder / "search.holder"
+    with storage_errors(where):
+        where.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(where.folder / "search.lock", timeout=0)
+    try:
+        with storage_errors(where):
+            lock.acquire()
+    except Timeout:
+        who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
+        raise StudyError(f"study {where.name} is being searched by {who}; wait for it or choose --study NAME") from None
+    try:
+        with storage_errors(where):
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+# --- records ----------------------------------------------------------------------------------------------------------
+
+_STATES = {
+    TrialState.COMPLETE: "finished",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
+
+
+def _record(trial: FrozenTrial) -> TrialRecord:
+    attrs = trial.user_attrs
+    params, macs, peak = (attrs.get(name) for name in ("params", "macs", "peak_activations"))
+    return TrialRecord(
+        number=trial.number,
+        state=attrs.get("state", _STATES[trial.state]),
+        value=trial.value,
+        architecture=Architecture.from_dict(attrs["architecture"]) if "architecture" in attrs else None,
+        recipe=Recipe.from_dict(attrs["recipe"]) if "recipe" in attrs else None,
+        cost=None if params is None or macs is None or peak is None else Cost(params, macs, peak),
+        receptive_field=attrs.get("receptive_field"),
+        curve=tuple(trial.intermediate_values[step] for step in sorted(trial.intermediate_values)),
+        reason=attrs.get("reason"),
+        seed=attrs.get("seed", 0),
+        seconds=attrs.get("seconds", 0.0),
+    )

@@ -1,0 +1,399 @@
+"""Data sets: the fixed split, the four kinds of files, and what is said of wrong ones."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from budgetnet import data
+from budgetnet.data import DataSet, Split, holdout_indices, load, stratified_indices
+from budgetnet.errors import DataError
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _cache_of_its_own(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BUDGETNET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def mnist():
+    return load("mnist")
+
+
+# MNIST and its split
+
+
+def test_mnist_is_described_without_reading_a_file(monkeypatch):
+    monkeypatch.setattr(data, "EMBEDDED", Path("/nowhere"))
+    mnist = load("mnist")
+    assert (mnist.input_shape, mnist.classes, mnist.mean, mnist.std) == ((1, 28, 28), 10, (0.1307,), (0.3081,))
+
+
+def test_mnist_search_splits_are_disjoint_stratified_and_exhaust_the_training_files(mnist):
+    train, validation = mnist.search_splits()
+    whole = mnist.training()
+    assert (len(train), len(validation)) == (50_000, 10_000)
+    assert (train.images.shape, train.images.dtype, train.labels.dtype) == (
+        (50_000, 1, 28, 28),
+        torch.uint8,
+        torch.int64,
+    )
+    counts = torch.bincount(whole.labels)
+    assert (torch.bincount(validation.labels) - counts / 6).abs().max() < 1
+    assert torch.equal(torch.bincount(train.labels) + torch.bincount(validation.labels), counts)
+    held = holdout_indices(whole.labels)
+    assert len(np.unique(held)) == 10_000
+    assert torch.equal(validation.images, whole.images[torch.from_numpy(held)])
+
+
+def test_the_split_never_changes(mnist):
+    """The digest was computed once; it may change only together with every published result."""
+    indices = holdout_indices(mnist.training().labels).astype("<i8")
+    assert hashlib.sha256(indices.tobytes()).hexdigest() == SPLIT_DIGEST
+
+
+SPLIT_DIGEST = "c542c83ec96f04ae5d30e1a372ef4e7c251f3cfd0e1c3c22b4ebdbc1b03d1590"
+
+
+def test_mean_and_std_of_mnist_are_those_of_its_training_images(mnist):
+    mean, std = data._moments(mnist.training().images)
+    assert mnist.mean[0] == pytest.approx(mean[0], abs=5e-5)
+    assert mnist.std[0] == pytest.approx(std[0], abs=5e-5)
+
+
+def test_moments_are_those_of_each_channel():
+    images = torch.from_numpy(noise(50, 3, 8, 8))
+    images[:, 2] = 9
+    mean, std = data._moments(images)
+    pixels = images.double().transpose(0, 1).flatten(1) / 255
+    assert mean == pytest.approx(pixels.mean(1).tolist(), abs=1e-9)
+    assert std[:2] == pytest.approx(pixels.std(1, correction=0)[:2].tolist(), abs=1e-9)
+    assert std[2] == pytest.approx(1.0), "a constant channel is only centred"
+
+
+def test_final_splits_are_all_of_training_and_test(mnist):
+    training, test = mnist.final_splits()
+    assert (len(training), len(test)) == (60_000, 10_000)
+    assert test.labels[:5].tolist() == [7, 2, 1, 0, 4]  # as every MNIST tutorial shows
+
+
+@pytest.mark.parametrize("harm", ["delete", "corrupt"])
+def test_a_search_never_opens_the_test_files(tmp_path, monkeypatch, harm):
+    embedded = tmp_path / "mnist"
+    shutil.copytree(data.EMBEDDED, embedded)
+    monkeypatch.setattr(data, "EMBEDDED", embedded)
+    monkeypatch.setenv("BUDGETNET_CACHE", str(tmp_path / "cache"))
+    for path in embedded.glob("t10k-*"):
+        path.unlink() if harm == "delete" else path.write_bytes(b"no gzip")
+    mnist = load("mnist")
+    assert [len(split) for split in mnist.search_splits()] == [50_000, 10_000]
+    with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte.gz: cannot be read: "):
+        mnist.final_splits()
+
+
+def test_the_embedded_files_are_checked_when_unpacked(tmp_path, monkeypatch):
+    embedded = tmp_path / "mnist"
+    shutil.copytree(data.EMBEDDED, embedded)
+    monkeypatch.setattr(data, "EMBEDDED", embedded)
+    monkeypatch.setenv("BUDGETNET_CACHE", str(tmp_path / "cache"))
+    labels = embedded / "train-labels-idx1-ubyte.gz"
+    raw = bytearray(gzip.decompress(labels.read_bytes()))
+    raw[100] ^= 1
+    labels.write_bytes(gzip.compress(bytes(raw), 1))
+    with pytest.raises(DataError, match=rf"{labels}: SHA-256 of the unpacked file must be 65a50cbb.*, but is "):
+        load("mnist").search_splits()
+
+
+def test_unpacked_files_are_kept_and_a_cache_that_cannot_be_written_does_no_harm(tmp_path, monkeypatch):
+    name = "t10k-labels-idx1-ubyte"
+    monkeypatch.setenv("BUDGETNET_CACHE", str(tmp_path / "cache"))
+    fresh = data._embedded(name)
+    kept = tmp_path / "cache" / "mnist" / name
+    assert kept.read_bytes() == fresh.content
+    assert data._embedded(name).place == kept
+    assert [p.name for p in kept.parent.iterdir()] == [name], "no temporary file may stay"
+    kept.write_bytes(b"half a fi")
+    assert data._embedded(name).content == fresh.content, "a file of the wrong size is unpacked again"
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("BUDGETNET_CACHE", str(tmp_path / "file"))
+    assert data._embedded(name).content == fresh.content
+
+
+def test_cache_dir_prefers_its_own_variable(monkeypatch):
+    monkeypatch.setattr(data.sys, "platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/x")
+    assert data.cache_dir() == Path(data.os.environ["BUDGETNET_CACHE"])
+    monkeypatch.delenv("BUDGETNET_CACHE")
+    assert data.cache_dir() == Path("/x/budgetnet")
+
+
+def test_limited_is_stratified_and_within_the_same_split(mnist):
+    train, validation = mnist.limited(200, 100).search_splits()
+    assert (len(train), len(validation)) == (200, 100)
+    share = torch.bincount(mnist.training().labels) / 60_000
+    assert (torch.bincount(train.labels) - 200 * share).abs().max() < 1.01  # a share of a share: rounded twice
+    whole_validation = {image.numpy().tobytes() for image in mnist.search_splits()[1].images}
+    assert all(image.numpy().tobytes() in whole_validation for image in validation.images)
+    assert [len(split) for split in mnist.limited(10, 10**9).final_splits()] == [10, 10_000]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "seats", "expected"),
+    [
+        ([6, 6, 6], 3, [1, 1, 1]),
+        ([10, 5, 1], 8, [5, 3, 0]),  # shares 5, 2.5, 0.5: the tie goes to the lower class
+        ([1, 1, 1], 2, [1, 1, 0]),
+        ([4, 0, 2], 6, [4, 0, 2]),
+    ],
+)
+def test_stratified_indices_use_the_largest_remainder(sizes, seats, expected):
+    labels = torch.cat([torch.full((n,), label) for label, n in enumerate(sizes)])
+    chosen = stratified_indices(labels, seats)
+    assert torch.bincount(labels[torch.from_numpy(chosen)], minlength=len(sizes)).tolist() == expected
+    assert np.all(np.diff(chosen) > 0)
+
+
+def test_split_takes_and_moves():
+    split = Split(torch.arange(12, dtype=torch.uint8).view(3, 1, 2, 2), torch.tensor([0, 1, 2]))
+    assert len(split) == 3
+    assert split.to("cpu").take([2, 0]).labels.tolist() == [2, 0]
+    assert split.take([1]).images.flatten().tolist() == [4, 5, 6, 7]
+
+
+# Other files
+
+
+def noise(n, *shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, *shape), dtype=np.uint8)
+
+
+def write_idx(folder, stem, array, zipped=False):
+    magic = {3: "images-idx3-ubyte", 1: "labels-idx1-ubyte"}[array.ndim]
+    header = (0x800 + array.ndim).to_bytes(4, "big") + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    content = header + array.tobytes()
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{stem}-{magic}{'.gz' if zipped else ''}"
+    path.write_bytes(gzip.compress(content) if zipped else content)
+    return path
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_folder_of_idx_files(tmp_path, zipped):
+    images, labels = noise(30, 6, 4), np.arange(30, dtype=np.uint8) % 5
+    write_idx(tmp_path, "train", images, zipped)
+    write_idx(tmp_path, "train", labels, zipped)
+    found = load(str(tmp_path))
+    assert (found.input_shape, found.classes) == ((1, 6, 4), 5)
+    assert [len(split) for split in found.search_splits()] == [25, 5]
+    with pytest.raises(
+        DataError, match=r"must hold t10k-images-idx3-ubyte or t10k-images-idx3-ubyte.gz, but has neith"
+    ):
+        found.final_splits()
+    write_idx(tmp_path, "t10k", images[:7], zipped)
+    write_idx(tmp_path, "t10k", labels[:7], zipped)
+    training, test = found.final_splits()
+    assert np.array_equal(training.images[:, 0].numpy(), images)
+    assert test.labels.tolist() == labels[:7].tolist()
+
+
+def test_wrong_idx_files(tmp_path):
+    path = write_idx(tmp_path, "train", noise(30, 6, 4))
+    write_idx(tmp_path, "train", np.zeros(29, np.uint8))
+    with pytest.raises(DataError, match=r"images and labels must be equally many, but are 30 and 29"):
+        load(str(tmp_path))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"30×6×4 values need 736 bytes, but the file has 735"):
+        load(str(tmp_path))
+    path.write_bytes(b"PNG?" * 9)
+    with pytest.raises(DataError, match=r"must start with 0x00000803, but starts with 0x504e473f"):
+        load(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"), [((8, 6), (1, 8, 6)), ((8, 6, 3), (3, 8, 6)), ((3, 8, 6), (3, 8, 6)), ((3, 8, 3), (3, 3, 8))]
+)
+@pytest.mark.parametrize("keys", data.NPZ_KEYS)
+def test_npz(tmp_path, shape, expected, keys):
+    path, labels = tmp_path / "set.npz", np.arange(24) % 4
+    arrays = [noise(24, *shape), labels, noise(8, *shape, seed=1), labels[:8, None]]
+    np.savez(path, **dict(zip(keys, arrays, strict=True)))
+    found = load(str(path))
+    assert (found.name, found.input_shape, found.classes) == (str(path), expected, 4)
+    assert len(found.mean) == len(found.std) == expected[0]
+    assert [len(split) for split in found.search_splits()] == [20, 4]
+    assert [len(split) for split in found.final_splits()] == [24, 8]
+    if expected == (3, 8, 6):
+        pixels = arrays[0] if shape[0] == 3 else arrays[0].transpose(0, 3, 1, 2)
+        assert np.array_equal(found.training().images.numpy(), pixels)
+
+
+def test_npz_without_a_test_set_gives_up_a_fixed_sixth(tmp_path):
+    path = tmp_path / "set.npz"
+    np.savez_compressed(path, images=np.arange(36, dtype=np.uint8).reshape(36, 1, 1), labels=np.arange(36) % 2)
+    found = load(str(path))
+    training, test = found.final_splits()
+    assert (len(training), len(test)) == (30, 6)
+    assert sorted(training.images.flatten().tolist() + test.images.flatten().tolist()) == list(range(36))
+    assert {len(split) for split in found.search_splits()} == {25, 5}
+
+
+def wrong_npz(**changes):
+    return {"x_train": noise(12, 4, 4), "y_train": np.arange(12) % 3, **changes}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"a": np.zeros(1)}, r"must hold x_train, y_train, x_test, y_test \(or .*\), but holds a$"),
+        (wrong_npz(x_train=np.zeros((12, 4, 4))), r"x_train: images must be uint8 \(0..255\), but are float64$"),
+        (wrong_npz(x_train=noise(12, 9, 9, 9)), r"with C up to 4, but are 12×9×9×9$"),
+        (wrong_npz(y_train=np.zeros(12)), r"y_train: labels must be whole numbers, .* but are float64 of shape 12$"),
+        (wrong_npz(y_train=np.arange(11)), r"x_train: images and labels must be equally many, but are 12 and 11$"),
+        (wrong_npz(y_train=np.arange(12) - 1), r"x_train: labels must be 0 or more, but one is -1$"),
+        (wrong_npz(y_train=np.zeros(12, int)), r"needs at least 2 classes, but has 1$"),
+        (wrong_npz(x_train=noise(0, 4, 4), y_train=np.zeros(0, int)), r"must hold at least one image, .* 0×1×4×4$"),
+        (wrong_npz(y_train=np.array([None] * 12)), r"y_train: cannot be read: Object arrays cannot be loaded"),
+    ],
+)
+def test_wrong_npz(tmp_path, arrays, message):
+    path = tmp_path / "wrong.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(DataError, match=message) as caught:
+        load(str(path))
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_test_labels_of_unknown_classes(tmp_path):
+    path = tmp_path / "set.npz"
+    np.savez(path, **wrong_npz(x_test=noise(2, 4, 4), y_test=np.array([0, 3])))
+    with pytest.raises(DataError, match=r"set.npz: test labels must be below 3, but one is 3"):
+        load(str(path)).final_splits()
+
+
+def test_an_npz_that_is_none(tmp_path):
+    path = tmp_path / "wrong.npz"
+    path.write_bytes(b"not a zip")
+    with pytest.raises(DataError, match=r"wrong.npz: cannot be read as .npz: "):
+        load(str(path))
+
+
+def save(path, size, color):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L" if isinstance(color, int) else "RGB", size, color).save(path)
+
+
+def class_folders(root, per_class=6, size=(8, 6), classes=("cat", "dog")):
+    for c, name in enumerate(classes):
+        for i in range(per_class):
+            save(root / name / f"{i:02}.png", size, 100 * c + i)
+
+
+def test_class_folders_with_a_test_set(tmp_path):
+    class_folders(tmp_path / "train", 12)
+    class_folders(tmp_path / "test", 2, size=(4, 4))
+    found = load(str(tmp_path))
+    assert (found.input_shape, found.classes) == ((1, 6, 8), 2)
+    training, test = found.final_splits()
+    assert training.images[:, 0, 0, 0].tolist() == [*range(12), *range(100, 112)]
+    assert test.images.shape == (4, 1, 6, 8), "resized to the shape of training"
+    shutil.rmtree(tmp_path / "test")
+    again = load(str(tmp_path))
+    assert [len(split) for split in again.search_splits()] == [20, 4]
+    with pytest.raises(DataError, match=r"test: must be a folder of class folders, but is not there"):
+        again.final_splits()
+
+
+def test_class_folders_without_a_test_set_give_up_a_fixed_sixth_unread(tmp_path):
+    class_folders(tmp_path, 12)
+    training, test = load(str(tmp_path)).final_splits()
+    assert (len(training), test.labels.tolist()) == (20, [0, 0, 1, 1])
+    for value, label in zip(test.images[:, 0, 0, 0].tolist(), test.labels.tolist(), strict=True):
+        (tmp_path / ("cat", "dog")[label] / f"{value - 100 * label:02}.png").write_bytes(b"broken")
+    found = load(str(tmp_path))
+    assert torch.equal(found.training().images, training.images)
+    with pytest.raises(DataError, match=r"\.png: cannot be read as an image: "):
+        found.final_splits()
+
+
+def test_folders_take_the_commonest_size_colour_if_any_is_and_a_size_asked_for(tmp_path):
+    class_folders(tmp_path, 6)
+    save(tmp_path / "cat" / "99.jpg", (5, 5), (200, 10, 10))
+    class_folders(tmp_path, 6, classes=("eel",), size=(6, 8))
+    save(tmp_path / "eel" / "98.png", (3, 3), 7)
+    assert load(str(tmp_path)).input_shape in {(3, 6, 8), (1, 6, 8)}  # 99.jpg may be held out
+    assert load(str(tmp_path), image_shape=(3, 10, 12)).input_shape == (3, 10, 12)
+    with pytest.raises(DataError, match=r"must have 1 or 3 channels, but 2 were asked for"):
+        load(str(tmp_path), image_shape=(2, 10, 12))
+
+
+def test_wrong_folders(tmp_path):
+    with pytest.raises(DataError, match=r"needs at least 2 class folders \(or IDX files\), but has 0"):
+        load(str(tmp_path))
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    with pytest.raises(DataError, match=r"class folders must hold images, but have none"):
+        load(str(tmp_path))
+
+
+def test_extra_test_classes(tmp_path):
+    class_folders(tmp_path / "train")
+    class_folders(tmp_path / "test", classes=("cat", "yak"))
+    with pytest.raises(DataError, match=r"test: class folders must be those of training, but yak is not"):
+        load(str(tmp_path)).final_splits()
+
+
+@pytest.mark.parametrize("spec", ["nmist", "./nowhere.npz", "README.md"])
+def test_unknown_spec(spec):
+    with pytest.raises(
+        DataError, match=rf"^{spec}: a data set must be one of mnist, fashion-mnist, .*, a folder, or an"
+    ):
+        load(spec)
+
+
+def test_a_shape_that_the_set_does_not_have():
+    with pytest.raises(DataError, match=r"mnist: images must be 3×32×32, but are 1×28×28"):
+        load("mnist", image_shape=(3, 32, 32))
+
+
+# torchvision, without the network
+
+
+class FakeCIFAR10:
+    filename = "cifar-10-python.tar.gz"
+
+    def __init__(self, root, train, download):
+        if not train:
+            raise OSError("<urlopen error\nno network>")
+        self.data, self.targets = noise(24, 32, 32, 3), [i % 10 for i in range(24)]
+
+
+def test_a_torchvision_set_and_a_failed_download(monkeypatch):
+    datasets = pytest.importorskip("torchvision.datasets")
+    monkeypatch.setattr(datasets, "CIFAR10", FakeCIFAR10)
+    found = load("CIFAR10")
+    assert isinstance(found, DataSet)
+    assert (found.input_shape, found.classes, [len(s) for s in found.search_splits()]) == ((3, 32, 32), 10, [20, 4])
+    where = data.cache_dir() / "torchvision"
+    with pytest.raises(DataError) as caught:
+        found.final_splits()
+    assert str(caught.value) == (
+        f"cifar10: download failed (<urlopen error no network>); put cifar-10-python.tar.gz into {where}"
+    )
+
+
+@pytest.mark.parametrize("name", data.TORCHVISION)
+def test_every_torchvision_name_can_say_which_files_it_needs(name):
+    datasets = pytest.importorskip("torchvision.datasets")
+    wanted = data._wanted_files(getattr(datasets, data.TORCHVISION[name][0]), Path("/cache"))
+    assert " into /cache" in wanted
+    assert "." in wanted.split(" into ")[0], wanted

@@ -1,0 +1,94 @@
+"""Statistics against tables of the literature and values worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from budgetnet.statistics import difference_interval, mean, mean_interval, std, t_cdf, t_quantile, wilson
+
+
+@pytest.mark.parametrize(
+    ("passes", "n", "low", "high"),
+    [
+        (10, 10, 0.7225, 1.0),  # n / (n + z²) = 10 / 13.8415
+        (0, 10, 0.0, 0.2775),  # z² / (n + z²): the mirror image
+        (3, 3, 0.4385, 1.0),  # 3 / 6.8415
+        (1, 1, 0.2065, 1.0),  # 1 / 4.8415
+        (5, 10, 0.2366, 0.7634),  # 1/2 ± z / (2 sqrt(n + z²)) = 0.5 ± 1.95996 / 7.4408
+        (81, 263, 0.2553, 0.3662),  # Newcombe, Statistics in Medicine 17 (1998), table I, method 3
+        (15, 148, 0.0624, 0.1605),  # the same
+        (1, 29, 0.0061, 0.1718),  # the same
+    ],
+)
+def test_wilson_matches_published_intervals(passes: int, n: int, low: float, high: float) -> None:
+    interval = wilson(passes, n)
+    assert (round(interval.low, 4), round(interval.high, 4)) == (low, high)
+
+
+def test_wilson_ends_are_exact_where_all_or_none_pass() -> None:
+    assert wilson(7, 7).high == 1.0
+    assert wilson(0, 7).low == 0.0
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_holds_the_share_and_mirrors(counts: tuple[int, int]) -> None:
+    passes, n = counts
+    interval, mirror = wilson(passes, n), wilson(n - passes, n)
+    assert 0 <= interval.low <= passes / n <= interval.high <= 1
+    assert interval.low == pytest.approx(1 - mirror.high, abs=1e-12)
+    assert wilson(passes, n, 0.99).low <= interval.low
+
+
+@pytest.mark.parametrize(("passes", "n"), [(-1, 3), (4, 3), (0, 0)])
+def test_wilson_refuses_impossible_counts(passes: int, n: int) -> None:
+    with pytest.raises(ValueError, match=f"but got {passes} of {n}"):
+        wilson(passes, n)
+
+
+def test_mean_and_standard_deviation() -> None:
+    assert mean([2, 4, 4, 4, 5, 5, 7, 9]) == 5
+    assert std([2, 4, 4, 4, 5, 5, 7, 9]) == pytest.approx((32 / 7) ** 0.5)  # squares: 9 1 1 1 0 0 4 16
+    assert std([0.99]) is None
+    with pytest.raises(ValueError, match="at least one value"):
+        mean([])
+
+
+@pytest.mark.parametrize(
+    ("freedom", "quantile"),
+    [(1, 12.7062), (2, 4.3027), (4, 2.7764), (9, 2.2622), (30, 2.0423), (120, 1.9799), (1e7, 1.9600)],
+)
+def test_t_quantile_matches_the_table(freedom: float, quantile: float) -> None:
+    assert t_quantile(0.975, freedom) == pytest.approx(quantile, abs=5e-5)
+    assert t_quantile(0.025, freedom) == -t_quantile(0.975, freedom)
+
+
+@given(st.floats(-50, 50), st.floats(0.5, 200))
+def test_t_cdf_is_a_distribution(t: float, freedom: float) -> None:
+    assert t_cdf(t, freedom) + t_cdf(-t, freedom) == pytest.approx(1, abs=1e-12)
+    assert t_cdf(t, freedom) <= t_cdf(t + 0.5, freedom) + 1e-15
+
+
+def test_mean_interval_by_hand() -> None:
+    # mean 2, std 1, t(0.975; 2) = 4.3027: 2 ± 4.3027 / sqrt(3)
+    interval = mean_interval([1, 2, 3])
+    assert interval is not None
+    assert (interval.low, interval.high) == pytest.approx((-0.4841, 4.4841), abs=1e-4)
+    assert mean_interval([1]) is None
+
+
+def test_difference_interval_by_hand() -> None:
+    # Equal variances 1 and n = 3: se = sqrt(2/3), 4 degrees of freedom, t = 2.7764
+    interval = difference_interval([1, 2, 3], [11, 12, 13])
+    assert interval is not None
+    assert (interval.low, interval.high) == pytest.approx((10 - 2.2669, 10 + 2.2669), abs=1e-4)
+    assert difference_interval([1], [2, 3]) is None
+    assert difference_interval([1, 1], [2, 2]) == difference_interval([1, 1, 1], [2, 2])
+
+
+def test_difference_with_one_side_constant_has_the_freedom_of_the_other() -> None:
+    # se = 1 / sqrt(3), 2 degrees of freedom
+    interval = difference_interval([5, 5], [1, 2, 3])
+    assert interval is not None
+    assert interval.high == pytest.approx(-3 + 4.3027 / 3**0.5, abs=1e-4)
