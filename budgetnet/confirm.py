@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,9 @@ class Confirmation:
             numbers = [epoch.epoch for epoch in run.epochs]
             if not numbers or numbers != list(range(1, len(self.runs[0].epochs) + 1)):
                 raise ModelError(f"every seed needs the epochs 1 … {len(self.runs[0].epochs)}, but {run.seed} differs")
+            for epoch in run.epochs:
+                if not isfinite(epoch.loss + epoch.train_loss):
+                    raise ModelError(f"seed {run.seed}: the loss of epoch {epoch.epoch} is not finite")
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -205,7 +209,7 @@ def confirm(
 
     weights: file for the state dict of the first seed's last epoch. done: runs that need no repeating; the first seed
     is repeated all the same if its weights are asked for and not there. on_epoch(seed, result) and on_run(run) tell as
-    it goes on. Raises WorkerError when a seed fails; the others are told to stop, and the executor is then to be closed.
+    it goes on. Raises WorkerError when a seed fails; the others are told to stop, and the executor is to be closed.
     """
     kept = {run.seed: run for run in done if run.seed in seeds and len(run.epochs) == recipe.epochs}
     if weights is not None and not weights.exists():

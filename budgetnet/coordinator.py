@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 
@@ -128,7 +128,7 @@ class Search:
         self._rejections = 0
         self._failures_in_a_row = 0
 
-    def run(self) -> Iterator[SearchEvent]:
+    def run(self) -> Generator[SearchEvent, None, None]:
         """Search until the plan's trials are trained. Closing the generator early stops the workers and keeps the
         study: trials under way are queued again. Raises StudyError, WorkerError."""
         deadline = None if self._plan.timeout is None else time.monotonic() + self._plan.timeout

@@ -8,19 +8,25 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from budgetnet.architecture import Architecture
 from budgetnet.cost import Cost, cost
 from budgetnet.errors import BudgetnetError, WorkerError
+from budgetnet.layers import Shape
 from budgetnet.train import EpochResult, Recipe
+
+if TYPE_CHECKING:
+    from budgetnet.data import DataSet, Split
 
 MAX_DEATHS = 3  # workers that die one after the other without finishing an epoch before the executor gives up
 STOP_GRACE = 5.0  # seconds that a worker is given to leave before it is terminated
@@ -105,12 +111,10 @@ def run_job(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[
     """Build, audit, train, and yield what happens. The last event is Finished, Stopped or Failed."""
     from budgetnet.audit import audit
     from budgetnet.build import build
-    from budgetnet.data import load
     from budgetnet.train import train
 
     try:
-        data = load(job.data, image_shape=_image_shape(job.architecture))
-        training, evaluation = data.search_splits() if job.split == "search" else data.final_splits()
+        data, training, evaluation = _splits(job.data, job.architecture.input_shape, job.split)
         model = build(job.architecture, job.seed)
         yield Audited(job.id, audit(model, cost(job.architecture), job.architecture.input_shape))
         epochs = train(
@@ -138,9 +142,14 @@ def run_job(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[
         yield Failed(job.id, _one_line(error))
 
 
-def _image_shape(architecture: Architecture) -> tuple[int, int, int]:
-    channels, height, width = architecture.input_shape
-    return channels, height, width
+@lru_cache(maxsize=1)
+def _splits(spec: str, shape: Shape, split: str) -> tuple[DataSet, Split, Split]:
+    """The data that a job needs, read once a process: (description, to train on, to judge on)."""
+    from budgetnet.data import load
+
+    channels, height, width = shape
+    data = load(spec, image_shape=(channels, height, width))
+    return data, *(data.search_splits() if split == "search" else data.final_splits())
 
 
 def _one_line(error: BaseException) -> str:
@@ -248,7 +257,8 @@ class LocalProcesses:
         ours, theirs = context.Pipe()
         index = len(self._workers)
         process = context.Process(target=_work, args=(theirs, self._device_of(index), self.threads), daemon=True)
-        process.start()
+        with _deaf_to_interrupts():
+            process.start()
         theirs.close()
         worker = _Worker(process, ours)
         self._workers.append(worker)
@@ -284,6 +294,19 @@ class LocalProcesses:
             raise WorkerError(f"{self._deaths} worker processes in a row died before an epoch ended; last: {reason}")
         assert worker.job is not None
         return Failed(worker.job, reason)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """A process started in here ignores Ctrl-C from its first moment on; that is the coordinator's to handle."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers; _work sets the worker's own
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _exit(code: int | None) -> str:

@@ -56,7 +56,7 @@ def _through(axis: Axis, view: View) -> Axis:
     if isinstance(view, Adaptive) and size % view.outputs == 0:
         bins = size // view.outputs
         view = Slide(bins, bins, 0, 1, view.outputs)
-    intervals = tuple(_seen(axis, view.interval(index, size)) for index in range(view.outputs))
+    intervals = tuple(_hull([axis.intervals[cell] for cell in view.cells(index, size)]) for index in range(view.outputs))
     if isinstance(view, Adaptive) or axis.size is None or axis.jump is None or axis.start is None:
         return Axis(intervals, None, None, None)
     return Axis(
@@ -67,13 +67,8 @@ def _through(axis: Axis, view: View) -> Axis:
     )
 
 
-def _seen(axis: Axis, window: Interval) -> Interval | None:
-    """Hull of what the cells inside ``window`` see; cells outside the map are padding and see nothing."""
-    first, last = max(window[0], 0), min(window[1], len(axis.intervals) - 1)
-    return _hull([axis.intervals[cell] for cell in range(first, last + 1)])
-
-
 def _hull(intervals: Sequence[Interval | None]) -> Interval | None:
+    """From the first to the last pixel of all; None where only padding is seen."""
     seen = [interval for interval in intervals if interval is not None]
     return (min(first for first, _ in seen), max(last for _, last in seen)) if seen else None
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import ctypes
 import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import Any
@@ -178,9 +177,11 @@ def train(
         if len(outputs) < len(training):
             return
         train_loss = _finite(F.cross_entropy(outputs, labels, label_smoothing=recipe.label_smoothing), epoch)
-        correct, loss = evaluate(average, evaluation, mean, std, device=device)
+        kept = _plain_layout(copy.deepcopy(average))
+        correct, loss = evaluate(kept, evaluation, mean, std, device=device)
         if epoch + 1 == recipe.epochs:
-            _finish(model, average)
+            _plain_layout(model).load_state_dict(kept.state_dict())
+            model.eval()
         yield EpochResult(
             epoch=epoch + 1,
             learning_rate=optimizer.param_groups[0]["lr"],
@@ -234,17 +235,6 @@ def has_bf16(device: str | torch.device) -> bool:
     if torch.device(device).type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return torch.device(device).type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to keep the memory that a process frees; for worker processes. Without effect on other systems.
-
-    By default it is handed back to the kernel and fetched anew, page by page, many times a step: 3 to 15 % of a trial.
-    """
-    with suppress(OSError, AttributeError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
-        mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
 
 
 @contextmanager
@@ -338,12 +328,11 @@ def _float_buffers(model: nn.Module) -> list[Tensor]:
     return [buffer for buffer in model.buffers() if buffer.is_floating_point()]
 
 
-def _finish(model: nn.Module, average: nn.Module) -> None:
-    """Leave the evaluated weights in ``model``, laid out as any other model's."""
-    if average is not model:
-        model.load_state_dict(average.state_dict())
-    model.to(memory_format=torch.contiguous_format)
-    model.eval()
+def _plain_layout(model: nn.Module) -> nn.Module:
+    """Lay the parameters out as in a model that was just loaded, so that both give the same outputs to the last bit."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+    return model
 
 
 @contextmanager

@@ -16,10 +16,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from budgetnet.augment import Affine, augment, normalise, random_maps
+from budgetnet.augment import Affine, _grid, augment, normalise, random_maps
 from budgetnet.data import Split, load
 from budgetnet.errors import RecipeError, TrainingDiverged
-from budgetnet.train import RANGES, Recipe, evaluate, learning_rate, make_optimizer, predict, train
+from budgetnet.train import (
+    RANGES,
+    Recipe,
+    _cheap_dropout,
+    _dropout,
+    evaluate,
+    has_bf16,
+    learning_rate,
+    make_optimizer,
+    predict,
+    train,
+)
 
 MEAN, STD = (0.1307,), (0.3081,)
 
@@ -50,8 +61,8 @@ def network(seed=0, dropout=0.0):
     )
 
 
-def run(model, recipe, splits, seed=0, **more):
-    return list(train(model, recipe, *splits, mean=MEAN, std=STD, seed=seed, **more))
+def run(model, recipe, splits, seed=0, bf16=False, **more):
+    return list(train(model, recipe, *splits, mean=MEAN, std=STD, seed=seed, bf16=bf16, **more))
 
 
 def without_time(results):
@@ -220,6 +231,47 @@ def test_the_maps_have_the_stated_ranges_in_pixels_also_on_oblong_images(size):
     assert abs(torch.corrcoef(moved.T)[0, 1]) < 0.1, "the axes move independently"
 
 
+@pytest.mark.parametrize("size", [(28, 28), (7, 12)])
+def test_the_grid_is_that_of_torch(size):
+    maps = random_maps(Affine(30, 0.2, 0.3, 0.4, flip=True), 9, size, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(_grid(maps, size), F.affine_grid(maps, [9, 1, *size], align_corners=False))
+
+
+# Dropout
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.05, 0.5, 0.9])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_cheap_dropout_has_the_distribution_of_dropout(probability, dtype):
+    torch.manual_seed(0)
+    layer, ones = nn.Dropout(probability), torch.ones(100_003, dtype=dtype)
+    out = _dropout(layer, ones)
+    scale = torch.tensor(1 / (1 - probability), dtype=dtype)
+    torch.testing.assert_close(out[out != 0], scale.expand(int((out != 0).sum())), rtol=1e-2, atol=0)
+    deviation = math.sqrt(probability * (1 - probability) / len(ones))
+    assert abs((out == 0).float().mean().item() - probability) <= 4 * deviation + 1 / 65536
+    neighbours = (out[1:] == 0) & (out[:-1] == 0)
+    assert abs(neighbours.float().mean().item() - probability**2) <= 6 * deviation + 1 / 65536, "independent"
+
+
+def test_cheap_dropout_keeps_layout_and_passes_the_gradient_of_its_mask():
+    torch.manual_seed(0)
+    x = torch.randn(4, 12, 5, 5).to(memory_format=torch.channels_last).requires_grad_()
+    out = _dropout(nn.Dropout(0.5), x)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    out.sum().backward()
+    torch.testing.assert_close(x.grad * x, out)
+    assert not torch.equal(out[0] == 0, out[1] == 0), "a mask of its own for every image"
+    assert _dropout(nn.Dropout(0.5).eval(), x) is x
+
+
+def test_dropout_layers_are_the_callers_again_after_an_epoch():
+    model = network(dropout=0.5)
+    with _cheap_dropout(model, torch.device("cpu")):
+        assert "forward" in vars(model[3])
+    assert "forward" not in vars(model[3])
+
+
 # The loop
 
 
@@ -273,14 +325,15 @@ def floats(model):
     return [*model.parameters(), *(b for b in model.buffers() if b.is_floating_point())]
 
 
+@pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_the_same_seed_gives_identical_bits_and_another_does_not(small, dropout):
+def test_the_same_seed_gives_identical_bits_and_another_does_not(small, dropout, bf16):
     recipe = Recipe(epochs=2, ema=0.9)
     models = [network(dropout=dropout) for _ in range(3)]
-    first = run(models[0], recipe, small, seed=5)
+    first = run(models[0], recipe, small, seed=5, bf16=bf16)
     torch.rand(7)  # the caller's random state does not matter
-    second = run(models[1], recipe, small, seed=5)
-    third = run(models[2], recipe, small, seed=6)
+    second = run(models[1], recipe, small, seed=5, bf16=bf16)
+    third = run(models[2], recipe, small, seed=6, bf16=bf16)
     assert without_time(first) == without_time(second) != without_time(third)
     for a, b in zip(models[0].state_dict().values(), models[1].state_dict().values(), strict=True):
         assert torch.equal(a, b)
@@ -301,10 +354,13 @@ def test_the_model_ends_with_the_weights_of_the_last_result(small, ema):
     model = network()
     results = run(model, Recipe(epochs=2, ema=ema), small)
     assert [result.epoch for result in results] == [1, 2]
-    assert (results[-1].correct, results[-1].loss) == evaluate(model, small[1], MEAN, STD)
+    loaded = network(seed=1)
+    loaded.load_state_dict(model.state_dict())
+    for same in (model, loaded):
+        assert (results[-1].correct, results[-1].loss) == evaluate(same, small[1], MEAN, STD), "to the last bit"
+    assert [p.stride() for p in model.parameters()] == [p.stride() for p in loaded.parameters()]
     assert results[-1].accuracy == results[-1].correct / results[-1].total == results[-1].correct / 500
     assert not model.training
-    assert all(p.is_contiguous() for p in model.parameters())
     assert model.state_dict().keys() == network().state_dict().keys()
     json.dumps(results[-1].to_dict())
 
@@ -379,6 +435,16 @@ def test_it_learns(small, optimizer):
     assert results[-1].accuracy > 0.9
     assert results[-1].train_loss < results[0].train_loss
     assert results[0].learning_rate == learning_rate(recipe, 31, 32)
+
+
+def test_bf16_is_near_float32_and_leaves_float32_weights(small):
+    recipe = Recipe(epochs=3, learning_rate=0.1, batch_size=32)
+    model = network()
+    half, full = run(model, recipe, small, bf16=True), run(network(), recipe, small, bf16=False)
+    assert half[-1].train_loss != full[-1].train_loss, "bfloat16 must have been used"
+    assert half[-1].accuracy == pytest.approx(full[-1].accuracy, abs=0.05)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert isinstance(has_bf16("cpu"), bool)
 
 
 def test_training_does_not_keep_a_second_copy_of_the_callers_model(small):

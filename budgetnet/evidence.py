@@ -1,0 +1,158 @@
+"""What a frozen model rests on, as one JSON record beside its weights: every epoch of every seed, and where it is from.
+
+The text block, ``verify`` and a comparison with the next model all read this record and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from budgetnet.architecture import Architecture
+from budgetnet.confirm import LAST, Confirmation
+from budgetnet.cost import Cost, cost
+from budgetnet.errors import ArchitectureError, ModelError, RecipeError
+from budgetnet.train import Recipe
+
+FORMAT = 1
+
+
+def versions() -> dict[str, str]:
+    """Versions of what trained the network here."""
+    return {
+        "budgetnet": version("budgetnet"),
+        "torch": version("torch"),
+        "python": platform.python_version(),
+    }
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a network is from, and what it was to reach.
+
+    budget: params stay strictly below it. validation_accuracy: the trial's value in the search. target: the fraction
+    of test images that every one of the ``last`` epochs should reach. aim: why this aim at this step, in words of a
+    person whose numbers are ``{names}`` of facts (see ``analysis``).
+    """
+
+    study: str
+    trial: int
+    budget: int
+    search_seed: int
+    data: str
+    validation_accuracy: float
+    target: float = 0.994
+    last: int = LAST
+    aim: str = ""
+    versions: Mapping[str, str] = field(default_factory=versions)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.target <= 1:
+            raise ModelError(f"the target must be a fraction between 0 and 1, but is {self.target}")
+        if self.last < 1:
+            raise ModelError(f"the target must name at least 1 last epoch, but got last={self.last}")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that was recorded of one frozen model."""
+
+    name: str
+    architecture: Architecture
+    recipe: Recipe
+    confirmation: Confirmation
+    provenance: Provenance
+    weights_sha256: str
+
+    @cached_property
+    def cost(self) -> Cost:
+        return cost(self.architecture)
+
+    @property
+    def last(self) -> int:
+        """Epochs that must reach the target: as many as asked for, or all of a shorter run."""
+        return min(self.provenance.last, self.confirmation.epochs)
+
+    def to_json(self) -> str:
+        """Readable, and the same text for the same record."""
+        record = {
+            "format": FORMAT,
+            "name": self.name,
+            "notation": str(self.architecture),
+            "weights_sha256": self.weights_sha256,
+            "provenance": asdict(self.provenance),
+            "architecture": self.architecture.to_dict(),
+            "recipe": self.recipe.to_dict(),
+            "confirmation": self.confirmation.to_dict(),
+        }
+        return json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> Evidence:
+        """Inverse of ``to_json``. Raises ModelError that names the field."""
+        data = _parsed(text)
+        if data.get("format") != FORMAT:
+            raise ModelError(f"evidence.format must be {FORMAT}, but is {data.get('format')!r}")
+        for name in ("name", "weights_sha256"):
+            if not isinstance(data.get(name), str):
+                raise ModelError(f"evidence.{name} must be text, but is {data.get(name)!r}")
+        try:
+            return Evidence(
+                data["name"],
+                Architecture.from_dict(_mapping(data, "architecture")),
+                Recipe.from_dict(_mapping(data, "recipe")),
+                Confirmation.from_dict(_mapping(data, "confirmation")),
+                _provenance(_mapping(data, "provenance")),
+                data["weights_sha256"],
+            )
+        except (ArchitectureError, RecipeError) as error:
+            raise ModelError(f"evidence: {error}") from error
+
+
+def read_evidence(path: Path) -> Evidence:
+    """The record in a file, which is called like its model. Raises ModelError that names the file."""
+    try:
+        evidence = Evidence.from_json(path.read_text(encoding="utf-8"))
+        if evidence.name != path.stem:
+            raise ModelError(f"evidence.name must be {path.stem}, but is {evidence.name!r}")
+        return evidence
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ModelError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ModelError(f"evidence is not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise ModelError("evidence must be a mapping")
+    return data
+
+
+def _mapping(data: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = data.get(name)
+    if not isinstance(value, dict):
+        raise ModelError(f"evidence.{name} must be a mapping, but is {value!r}")
+    return value
+
+
+_TYPES: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float), "str": str, "Mapping[str, str]": dict}
+
+
+def _provenance(data: dict[str, Any]) -> Provenance:
+    known = {item.name: _TYPES[str(item.type)] for item in fields(Provenance)}
+    if set(data) != set(known):
+        raise ModelError(f"evidence.provenance must have the fields {', '.join(known)}")
+    for name, value in data.items():
+        if isinstance(value, bool) or not isinstance(value, known[name]):
+            raise ModelError(f"evidence.provenance.{name} has the wrong type: {value!r}")
+    return Provenance(**data)

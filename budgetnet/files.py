@@ -1,0 +1,62 @@
+"""Writing several files of one folder as one step: all of them or none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from budgetnet.errors import ModelError
+
+
+def replace_together(contents: Mapping[Path, bytes]) -> None:
+    """Give every file its content, in this order; they lie in one folder. On an error all stays as it was.
+
+    Each content is on disk before the first file changes, so a full disk is found out in time. Raises ModelError.
+    """
+    first = next(iter(contents))
+    try:
+        with TemporaryDirectory(prefix=".budgetnet-", dir=first.parent) as folder:
+            for path, content in contents.items():
+                _stage(path, content, Path(folder))
+            _swap(list(contents), Path(folder))
+    except OSError as error:
+        raise ModelError(f"{first.parent}: cannot be written: {error.strerror or error}") from error
+
+
+def _stage(path: Path, content: bytes, folder: Path) -> None:
+    """Put the new content, and a second name for the old one, beside the place where it goes."""
+    staged = folder / f"new-{path.name}"
+    with open(staged, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    if path.exists():
+        shutil.copymode(path, staged)
+        try:
+            os.link(path, folder / f"old-{path.name}")
+        except OSError:  # a file system without hard links
+            shutil.copy2(path, folder / f"old-{path.name}")
+
+
+def _swap(paths: Sequence[Path], folder: Path) -> None:
+    begun: list[Path] = []
+    try:
+        for path in paths:
+            begun.append(path)
+            os.replace(folder / f"new-{path.name}", path)
+    except BaseException:
+        for path in reversed(begun):
+            with suppress(OSError):
+                _restore(path, folder / f"old-{path.name}")
+        raise
+
+
+def _restore(path: Path, old: Path) -> None:
+    if old.exists():
+        os.replace(old, path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,71 @@
+"""One network trained without a search: reading what a person typed, and running it in this process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from budgetnet.architecture import Architecture
+from budgetnet.errors import ArchitectureError, RecipeError, WorkerError
+from budgetnet.executor import Event, Failed, InProcess, Job
+from budgetnet.notation import parse
+from budgetnet.recipe import Recipe
+
+
+def read_architecture(text: str) -> Architecture:
+    """A notation, or a ``.json`` file as ``Architecture.to_dict`` writes it. Raises ArchitectureError."""
+    if not text.endswith(".json"):
+        return parse(text)
+    try:
+        data = json.loads(Path(text).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArchitectureError(f"{text}: cannot be read: {error}") from None
+    except json.JSONDecodeError as error:
+        raise ArchitectureError(f"{text}: is not JSON: {error}") from None
+    try:
+        return Architecture.from_dict(data)
+    except ArchitectureError as error:
+        raise ArchitectureError(f"{text}: {error}") from None
+
+
+def read_recipe(text: str, epochs: int | None = None) -> Recipe:
+    """``learning_rate=0.05,ema=0.999``, or a JSON or YAML file of fields. Raises RecipeError."""
+    if text.endswith((".json", ".yaml", ".yml")):
+        values = _recipe_file(Path(text))
+    else:
+        values = {}
+        for item in filter(None, text.split(",")):
+            name, equals, value = item.partition("=")
+            if not equals:
+                raise RecipeError(f"--recipe must read name=value,name=value or name a file, but got {item!r}")
+            values[name.strip()] = yaml.safe_load(value)
+    recipe = Recipe.from_dict(values)
+    return recipe if epochs is None else replace(recipe, epochs=epochs)
+
+
+def _recipe_file(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: is neither JSON nor YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of fields, but this is {type(values).__name__}")
+    return values
+
+
+def train_one(job: Job, device: str) -> Iterator[Event]:
+    """Train in this process and yield its events. Raises WorkerError when it fails."""
+    executor = InProcess(device)
+    executor.submit(job)
+    while events := list(executor.events()):
+        for event in events:
+            if isinstance(event, Failed):
+                raise WorkerError(event.reason)
+            yield event

@@ -1,0 +1,334 @@
+"""Receptive field and cost of a network, layer by layer: the table that ``budgetnet rf`` prints.
+
+Reads a graph of layers, so it serves an Architecture (without torch) and any traced ``nn.Module`` alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from html import escape
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from budgetnet.architecture import Architecture
+from budgetnet.cost import peak_activations
+from budgetnet.errors import ModelError
+from budgetnet.fields import Field, extent, fields_of, image_axis
+from budgetnet.layers import (
+    ACTIVATIONS,
+    Activation,
+    AdaptivePool,
+    Conv,
+    Counted,
+    Elementwise,
+    Flatten,
+    Graph,
+    Layer,
+    Node,
+    Norm,
+    Pad,
+    Pool,
+    Shape,
+    input_shapes,
+    shapes_of,
+)
+from budgetnet.notation import parse
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer. Window settings, jump, receptive field and start are per axis of the map: (height, width) of an image.
+
+    kernel … groups: None where the layer has no window. output: shape without the batch. jump, start: None along an
+    axis where branches do not align or pooling bins differ; then the receptive field is that of the widest cell.
+    """
+
+    name: str
+    type: str
+    kernel: tuple[int, ...] | None
+    stride: tuple[int, ...] | None
+    padding: tuple[int, ...] | None
+    dilation: tuple[int, ...] | None
+    groups: int | None
+    output: Shape
+    jump: tuple[int | None, ...]
+    receptive_field: tuple[int, ...]
+    start: tuple[int | None, ...]
+    params: int
+    macs: int
+
+
+@dataclass(frozen=True, repr=False)
+class ReceptiveFieldTable:
+    """What every layer sees and costs, then the whole; prints as text, shows as HTML in a notebook.
+
+    feature_layer: the last feature map, before global pooling or flattening; ``receptive_field``, ``jump`` and
+    ``covers_input`` (its field is at least as large as the input, along every axis) are this map's.
+    output_receptive_field: of the network's output. Sizes are in input pixels, unclipped: they may exceed the input.
+    unused_params: included in ``params``, but never read by forward. strictly_global: normalisations over the map
+    (group, layer, instance norm); the fields are those of the values, not of the statistics.
+    """
+
+    title: str
+    input_shape: Shape
+    rows: tuple[Row, ...]
+    feature_layer: str
+    jump: tuple[int | None, ...]
+    receptive_field: tuple[int, ...]
+    output_receptive_field: tuple[int, ...]
+    covers_input: bool
+    params: int
+    macs: int
+    peak_activations: int
+    unused_params: int = 0
+    strictly_global: tuple[str, ...] = ()
+
+    def row(self, name: str) -> Row:
+        """The row of one layer. Raises ModelError when there is none of this name."""
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise ModelError(f"{self.title} has no layer {name!r}; it has {', '.join(row.name for row in self.rows)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able: every field, tuples as lists."""
+        data = asdict(self)
+        return {key: _listed(value) for key, value in data.items()}
+
+    def cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Headings and, for each layer, its cells as text; columns that say nothing here are left out."""
+        columns = [column for column in _COLUMNS if column.tells(self.rows)]
+        return tuple(c.heading for c in columns), [tuple(c.text(row) for c in columns) for row in self.rows]
+
+    def totals(self) -> list[str]:
+        """The whole network in a few lines."""
+        size, pixels = _pixels(self.receptive_field), _times(self.input_shape[1:])
+        covers = "covers" if self.covers_input else "does not cover"
+        lines = [
+            f"receptive field {size} after {self.feature_layer}, jump {_pixels(self.jump)}; {covers} the input {pixels}",
+            f"receptive field of the output {_pixels(self.output_receptive_field)}",
+            f"params {self.params:,} · MACs {self.macs:,} · peak activations {self.peak_activations:,}",
+        ]
+        if not self.input_shape[1:]:
+            lines = lines[2:]
+        if self.unused_params:
+            lines.append(f"{self.unused_params:,} of the params are never read by forward")
+        if self.strictly_global:
+            names = ", ".join(self.strictly_global[:3]) + (", …" if len(self.strictly_global) > 3 else "")
+            lines.append(f"normalised by statistics of the whole map, which this does not follow: {names}")
+        return lines
+
+    def __str__(self) -> str:
+        heading, rows = self.cells()
+        widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
+        left = [column.left for column in _COLUMNS if column.heading in heading]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if text else cell.rjust(width)
+                for cell, width, text in zip(cells, widths, left, strict=True)
+            ).rstrip()
+            for cells in (heading, *rows)
+        ]
+        rule = "─" * max(map(len, lines))
+        return "\n".join([self._caption(), lines[0], rule, *lines[1:], rule, *self.totals()])
+
+    __repr__ = __str__
+
+    def _caption(self) -> str:
+        return f"{self.title} · input {_times(self.input_shape)}"
+
+    def _repr_html_(self) -> str:
+        heading, rows = self.cells()
+        head = "".join(f"<th>{escape(cell)}</th>" for cell in heading)
+        body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+        totals = "<br>".join(map(escape, self.totals()))
+        return (
+            f"<table><caption>{escape(self._caption())}</caption><thead><tr>{head}</tr></thead>"
+            f"<tbody>{body}</tbody></table><p>{totals}</p>"
+        )
+
+
+def receptive_field(
+    network: Architecture | nn.Module | str, input_shape: Sequence[int] | None = None
+) -> ReceptiveFieldTable:
+    """The table of an Architecture, its notation, or any ``nn.Module`` (run once on zeros, and left as it was).
+
+    ``input_shape`` is (channels, height, width), without the batch; by default what the network itself says, else
+    (1, 28, 28). Raises ArchitectureError, ModelError or TraceError.
+    """
+    if isinstance(network, str):
+        title, network = network, parse(network)
+    else:
+        title = str(network) if isinstance(network, Architecture) else type(network).__name__
+    if isinstance(network, Architecture):
+        if input_shape is not None:
+            network = replace(network, input_shape=tuple(input_shape))
+        return tabulate(network.graph(), network.input_shape, title)
+    return _of_module(network, input_shape, title)
+
+
+def _of_module(module: nn.Module, input_shape: Sequence[int] | None, title: str) -> ReceptiveFieldTable:
+    from torch.nn import Module
+
+    from budgetnet.models import input_shape_of
+    from budgetnet.trace import trace, unused_params
+
+    if not isinstance(module, Module):
+        raise ModelError(f"an Architecture, its notation or an nn.Module is needed, but got a {type(module).__name__}")
+    shape = input_shape_of(module, input_shape)
+    graph = trace(module, shape)
+    return tabulate(graph, shape, title, unused_params(module, graph, shape))
+
+
+def tabulate(graph: Graph, input_shape: Shape, title: str, unused_params: int = 0) -> ReceptiveFieldTable:
+    """The table of a graph of layers. ``unused_params`` are added to its own."""
+    shapes = shapes_of(graph, input_shape)
+    fields = fields_of(graph, input_shape)
+    rows = tuple(
+        _row(node, input_shapes(node, shapes, input_shape), shape, field)
+        for node, shape, field in zip(graph, shapes, fields, strict=True)
+    )
+    feature = _last_feature_map(graph, shapes, input_shape)
+    field = tuple(map(image_axis, input_shape[1:])) if feature < 0 else fields[feature]
+    seen = extent(field)
+    return ReceptiveFieldTable(
+        title=title,
+        input_shape=input_shape,
+        rows=rows,
+        feature_layer="the input" if feature < 0 else graph[feature].name,
+        jump=tuple(axis.jump for axis in field),
+        receptive_field=seen,
+        output_receptive_field=extent(fields[-1]),
+        covers_input=all(size >= pixels for size, pixels in zip(seen, input_shape[1:], strict=True)),
+        params=sum(row.params for row in rows) + unused_params,
+        macs=sum(row.macs for row in rows),
+        peak_activations=peak_activations(graph, shapes, input_shape),
+        unused_params=unused_params,
+        strictly_global=tuple(
+            node.name
+            for node, shape in zip(graph, shapes, strict=True)
+            if isinstance(_bare(node.layer), Norm) and prod(shape[1:]) > 1
+        ),
+    )
+
+
+def _row(node: Node, inputs: Sequence[Shape], output: Shape, field: Field) -> Row:
+    layer = _bare(node.layer)
+    window = isinstance(layer, Conv | Pool)
+    return Row(
+        name=node.name,
+        type=type_name(node.layer),
+        kernel=layer.kernel if window else None,
+        stride=layer.stride if window else None,
+        padding=layer.padding if window else layer.before if isinstance(layer, Pad) else None,
+        dilation=layer.dilation if window else None,
+        groups=layer.groups if isinstance(layer, Conv) else None,
+        output=output,
+        jump=tuple(axis.jump for axis in field),
+        receptive_field=extent(field),
+        start=tuple(axis.start for axis in field),
+        params=node.layer.params(*inputs),
+        macs=node.layer.macs(*inputs),
+    )
+
+
+def _bare(layer: Layer) -> Layer:
+    return layer.layer if isinstance(layer, Counted) else layer
+
+
+def type_name(layer: Layer) -> str:
+    """What a person calls a layer: "MaxPool", "GlobalAvgPool", "ReLU", "GroupNorm"."""
+    layer = _bare(layer)
+    if isinstance(layer, Pool):
+        return f"{layer.kind.capitalize()}Pool"
+    if isinstance(layer, AdaptivePool):
+        return f"{'Global' if set(layer.output) == {1} else 'Adaptive'}{layer.kind.capitalize()}Pool"
+    if isinstance(layer, Activation):
+        return ACTIVATIONS[layer.kind]
+    if isinstance(layer, Norm):
+        return f"{'RMS' if layer.kind == 'rms' else layer.kind.capitalize()}Norm"
+    if isinstance(layer, Elementwise):
+        return layer.name
+    return "Conv" if isinstance(layer, Conv) else type(layer).__name__
+
+
+def _last_feature_map(graph: Graph, shapes: Sequence[Shape], input_shape: Shape) -> int:
+    """The node before the first global pooling or flattening on the way to the output; -1 for the input itself.
+
+    Where branches join, the way is the one with the largest map: a squeeze-and-excite gate is no end of the features.
+    """
+    node, feature = len(graph) - 1, len(graph) - 1
+    while node >= 0:
+        inputs = input_shapes(graph[node], shapes, input_shape)
+        cells = [prod(shape[1:]) for shape in inputs]
+        source = graph[node].inputs[cells.index(max(cells))]
+        if _ends_the_map(graph[node].layer, max(inputs, key=lambda shape: prod(shape[1:]))):
+            feature = source
+        node = source
+    return feature
+
+
+def _ends_the_map(layer: Layer, shape: Shape) -> bool:
+    if isinstance(layer, AdaptivePool):
+        return set(layer.output) == {1}
+    covering = isinstance(layer, Pool) and layer.kind == "avg" and layer.kernel == shape[1:]
+    return covering or isinstance(layer, Flatten)
+
+
+# --- as text ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A heading, how a cell reads, and the texts that need no column when there is nothing else."""
+
+    heading: str
+    text: Callable[[Row], str]
+    idle: tuple[str, ...] = ()
+    left: bool = False
+
+    def tells(self, rows: Sequence[Row]) -> bool:
+        return not self.idle or not {self.text(row) for row in rows} <= {*self.idle, ""}
+
+
+def _times(values: Sequence[object]) -> str:
+    return "×".join(map(str, values))
+
+
+def _pixels(values: Sequence[int | None] | None) -> str:
+    """One number where the axes agree, ``3×5`` where they differ, – where it is not defined."""
+    if values is None:
+        return ""
+    shown = ["–" if value is None else str(value) for value in values]
+    return shown[0] if len(set(shown)) == 1 else _times(shown)
+
+
+def _count(value: int) -> str:
+    return f"{value:,}" if value else ""
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _listed(item) for key, item in value.items()}
+    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+_COLUMNS = (
+    _Column("layer", lambda row: row.name, left=True),
+    _Column("type", lambda row: row.type, left=True),
+    _Column("kernel", lambda row: _pixels(row.kernel), idle=("",)),
+    _Column("stride", lambda row: _pixels(row.stride), idle=("1",)),
+    _Column("pad", lambda row: _pixels(row.padding), idle=("0",)),
+    _Column("dilation", lambda row: _pixels(row.dilation), idle=("1",)),
+    _Column("groups", lambda row: str(row.groups or ""), idle=("1",)),
+    _Column("output", lambda row: _times(row.output)),
+    _Column("jump", lambda row: _pixels(row.jump), idle=("",)),
+    _Column("field", lambda row: _pixels(row.receptive_field), idle=("",)),
+    _Column("start", lambda row: _pixels(row.start), idle=("0",)),
+    _Column("params", lambda row: _count(row.params)),
+    _Column("MACs", lambda row: _count(row.macs)),
+)

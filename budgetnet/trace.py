@@ -1,0 +1,354 @@
+"""Any ``torch.nn.Module`` as the graph of layers that every fold reads: what ``rf`` shows for networks not built here.
+
+Mechanism: torch.fx lists the operations of ``forward``; they run once, on zeros, so every shape is torch's own; each
+becomes a record of ``layers`` whose output shape must agree. Limits: a ``forward`` that branches on its input cannot be
+listed; an operator without a record is an error that names it, for nothing is passed over in silence.
+"""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from inspect import Parameter, signature
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from budgetnet.errors import ArchitectureError, ModelError, TraceError
+from budgetnet.layers import Counted, Graph, Layer, Node, Shape, shapes_of
+from budgetnet.operators import MODULES, OPERATORS, Map, Unknown, settings, torch_layer, written
+
+BATCH = 2  # not 1, so that the batch cannot be taken for an axis of one cell
+
+
+def trace(module: nn.Module, input_shape: Shape) -> Graph:
+    """The layers of ``module`` in topological order for one input of ``input_shape`` (without the batch).
+
+    The module is run in eval mode and left as it was. Names are its paths in the state dict; an operation that is no
+    module is named after the module whose forward does it. Raises ModelError when ``forward`` fails on such an input,
+    TraceError when its graph cannot be read off.
+    """
+    with _undisturbed(module):
+        recorder = _Recorder(module, input_shape)
+        for node in _operations(module, input_shape).nodes:
+            recorder.visit(node)
+    graph = _used(recorder.steps, recorder.result)
+    if not graph:
+        raise TraceError(f"{type(module).__name__} has no layers: its output is its input")
+    return graph
+
+
+def unused_params(module: nn.Module, graph: Graph, input_shape: Shape) -> int:
+    """Parameters of ``module`` that its traced ``graph`` never reads; a budget pays for them all the same."""
+    shapes: list[Shape] = [*shapes_of(graph, input_shape), input_shape]
+    used = sum(node.layer.params(*(shapes[index] for index in node.inputs)) for node in graph)
+    return sum(parameter.numel() for parameter in module.parameters()) - used
+
+
+def _reason(error: BaseException) -> str:
+    """An exception in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+# --- running the module without leaving marks -------------------------------------------------------------------------
+
+
+@contextmanager
+def _undisturbed(module: nn.Module) -> Iterator[None]:
+    """Eval mode, no gradients, no warnings; afterwards modes, buffers, attributes and random state are as before."""
+    modes = [(part, part.training) for part in module.modules()]
+    buffers = [(buffer, buffer.clone(), buffer._version) for buffer in module.buffers()]
+    attributes = set(vars(module))
+    registered = set(module._buffers)
+    module.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+        for buffer, value, version in buffers:
+            if buffer._version != version:
+                with torch.no_grad():
+                    buffer.copy_(value)
+        for name in (set(vars(module)) - attributes) | (set(module._buffers) - registered):
+            if name.startswith("_tensor_constant"):  # torch.fx keeps the constants of a forward on the module
+                delattr(module, name)
+
+
+def _zeros(module: nn.Module, input_shape: Shape) -> Tensor:
+    """A batch of zeros where, and of the type that, the module computes."""
+    parameter = next((item for item in module.parameters() if item.is_floating_point()), torch.empty(0))
+    return torch.zeros(BATCH, *input_shape, device=parameter.device, dtype=parameter.dtype)
+
+
+class _Tracer(fx.Tracer):
+    """Stops at the layers of torch.nn, and at subclasses that keep the forward of such a layer."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return torch_layer(m) is not None
+
+
+def _operations(module: nn.Module, input_shape: Shape) -> fx.Graph:
+    """What torch.fx lists. A parameter of ``forward`` that has a default keeps it."""
+    arguments = list(signature(module.forward).parameters.values())
+    defaults = {item.name: item.default for item in arguments[1:] if item.default is not Parameter.empty}
+    try:
+        return _Tracer().trace(module, defaults or None)
+    except Exception as error:
+        _run(type(module).__name__, input_shape, lambda: module(_zeros(module, input_shape)))
+        raise TraceError(f"{type(module).__name__}: torch.fx cannot follow its forward: {_reason(error)}") from None
+
+
+def _run(place: str, input_shape: Shape, forward: Callable[[], Any]) -> Any:
+    try:
+        return forward()
+    except Exception as error:
+        raise ModelError(f"{place}: forward fails for an input of {written(input_shape)}: {_reason(error)}") from None
+
+
+# --- from operations to layers ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A node before it is known whether the output needs it, with the parameters that it reads."""
+
+    name: str
+    layer: Layer
+    inputs: tuple[int, ...]
+    shapes: tuple[Shape, ...]
+    parameters: tuple[nn.Parameter, ...]
+
+
+class _Recorder:
+    """Runs the operations in order and keeps a step for each layer that depends on the input."""
+
+    def __init__(self, module: nn.Module, input_shape: Shape) -> None:
+        self.module = module
+        self.input_shape = input_shape
+        self.steps: list[_Step] = []
+        self.result = -1
+        self._values: dict[fx.Node, Any] = {}
+        self._sources: dict[fx.Node, int] = {}  # of tensors that depend on the input: their step, -1 the input
+        self._learned: dict[fx.Node, tuple[nn.Parameter, ...]] = {}  # of other tensors: what they were computed from
+        self._names: Counter[str] = Counter()
+        self._own: Counter[str] = Counter()  # operations that are no modules, by the call of the module that does them
+        self._counted = False
+
+    def visit(self, node: fx.Node) -> None:
+        """Run one operation, and keep the layers that it amounts to."""
+        if not self._counted:
+            self._count_own(node.graph)
+        if node.op == "placeholder":
+            self._placeholder(node)
+        elif node.op == "get_attr":
+            self._attribute(node)
+        elif node.op == "output":
+            self._output(node)
+        else:
+            self._operation(node)
+
+    def _count_own(self, graph: fx.Graph) -> None:
+        for node in graph.nodes:
+            if node.op in ("call_function", "call_method") and _operator(node) in OPERATORS:
+                self._own[_calling(node)[0]] += 1
+        self._counted = True
+
+    def _placeholder(self, node: fx.Node) -> None:
+        if not self._values:
+            self._values[node] = _zeros(self.module, self.input_shape)
+            self._sources[node] = -1
+        elif node.args:
+            self._values[node] = node.args[0]
+        else:
+            raise ModelError(f"{type(self.module).__name__}: forward needs a second input, {node.target!r}")
+
+    def _attribute(self, node: fx.Node) -> None:
+        value = operator.attrgetter(str(node.target))(self.module)
+        self._values[node] = value
+        self._learned[node] = (value,) if isinstance(value, nn.Parameter) else ()
+
+    def _output(self, node: fx.Node) -> None:
+        output = node.args[0]
+        if not isinstance(output, fx.Node) or not isinstance(self._values[output], Tensor):
+            value = self._values[output] if isinstance(output, fx.Node) else output
+            raise TraceError(
+                f"{type(self.module).__name__}: forward must return one tensor, but returns a {type(value).__name__}"
+            )
+        if output not in self._sources:
+            raise TraceError(f"{type(self.module).__name__}: the output of forward does not depend on its input")
+        self.result = self._sources[output]
+
+    def _operation(self, node: fx.Node) -> None:
+        place = self._place(node)
+        value = _run(place, self.input_shape, lambda: self._call(node))
+        self._values[node] = value
+        if not _holds_tensor(value):
+            return
+        if not any(source in self._sources for source in node.all_input_nodes):
+            self._learned[node] = self._parameters(node)
+            return
+        layers = self._layers(node, place, value)
+        name = self._unique(self._name(node)) if layers else ""
+        self._keep(node, name, layers, tuple(value.shape[1:]))
+
+    def _call(self, node: fx.Node) -> Any:
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._values.__getitem__)
+        if node.op == "call_module":
+            return self.module.get_submodule(str(node.target))(*args, **kwargs)
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        return node.target(*args, **kwargs)  # type: ignore[operator]
+
+    def _layers(self, node: fx.Node, place: str, value: Any) -> tuple[Layer, ...]:
+        """The records of an operation whose result is ``value``. Raises TraceError where there are none."""
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._argument)
+        try:
+            if not isinstance(value, Tensor) or value.ndim < 1 or value.shape[0] != BATCH:
+                raise Unknown("does not give one tensor with a batch")
+            handler = OPERATORS.get(_operator(node, self.module))
+            if handler is None:
+                raise Unknown
+            if node.op == "call_module":
+                kwargs = settings(self.module.get_submodule(str(node.target)))
+            return handler(tuple(value.shape[1:]), *args, **kwargs)
+        except (Unknown, TypeError) as error:
+            what = _described(node, self.module)
+            why = "is not known" if isinstance(error, Unknown) else "has arguments that its record does not know"
+            why = str(error) if isinstance(error, Unknown) and str(error) else why
+            raise TraceError(f"{place}: the operator {what} {why}, so its layers cannot be read off") from None
+
+    def _argument(self, node: fx.Node) -> Any:
+        value = self._values[node]
+        return Map(tuple(value.shape[1:])) if node in self._sources else value
+
+    def _keep(self, node: fx.Node, name: str, layers: tuple[Layer, ...], shape: Shape) -> None:
+        """Append the layers one after the other; the result must have torch's shape."""
+        inputs: list[int] = []
+        fx.node.map_arg((node.args, node.kwargs), lambda n: inputs.append(self._sources.get(n, -2)))
+        sources = tuple(index for index in inputs if index > -2)
+        shapes = tuple(self._shape(index) for index in sources)
+        parameters = self._parameters(node)
+        for position, layer in enumerate(layers):
+            try:
+                out = layer.out_shape(*shapes)
+            except ArchitectureError as error:
+                raise TraceError(f"{name}: {error}") from None
+            self.steps.append(_Step(f"{name}:{position}" if position else name, layer, sources, shapes, parameters))
+            sources, shapes, parameters = (len(self.steps) - 1,), (out,), ()
+        if shapes[0] != shape:
+            what = _described(node, self.module)
+            raise TraceError(f"{name}: {what} makes {written(shape)} where its record has {written(shapes[0])}")
+        self._sources[node] = sources[0]
+        if _overwrites(node, self.module) and isinstance(node.args[0], fx.Node):
+            self._sources[node.args[0]] = sources[0]  # whoever reads the argument from here on reads the result
+
+    def _shape(self, source: int) -> Shape:
+        if source < 0:
+            return self.input_shape
+        step = self.steps[source]
+        return step.layer.out_shape(*step.shapes)
+
+    def _parameters(self, node: fx.Node) -> tuple[nn.Parameter, ...]:
+        own = self.module.get_submodule(str(node.target)).parameters() if node.op == "call_module" else ()
+        return (*own, *(item for source in node.all_input_nodes for item in self._learned.get(source, ())))
+
+    def _place(self, node: fx.Node) -> str:
+        return self._name(node) or type(self.module).__name__
+
+    def _name(self, node: fx.Node) -> str:
+        """A module's path; an operation takes the path of its module, with its own name where that does several."""
+        if node.op == "call_module":
+            return str(node.target)
+        call, path = _calling(node)
+        if path and self._own[call] == 1:
+            return path
+        return f"{path}.{_operator(node)}" if path else _operator(node)
+
+    def _unique(self, name: str) -> str:
+        self._names[name] += 1
+        return name if self._names[name] == 1 else f"{name}@{self._names[name]}"
+
+
+def _used(steps: list[_Step], result: int) -> Graph:
+    """The steps that the result needs, as a graph; a parameter counts where it is first read."""
+    needed: set[int] = set()
+    pending = [result]
+    while pending:
+        index = pending.pop()
+        if index >= 0 and index not in needed:
+            needed.add(index)
+            pending.extend(steps[index].inputs)
+    position = {-1: -1, **{index: place for place, index in enumerate(sorted(needed))}}
+    seen: set[int] = set()
+    graph = []
+    for index in sorted(needed):
+        step = steps[index]
+        new = {id(item): item.numel() for item in step.parameters if id(item) not in seen}
+        seen |= set(new)
+        learned = sum(new.values())
+        layer = step.layer if step.layer.params(*step.shapes) == learned else Counted(step.layer, learned)
+        graph.append(Node(step.name, layer, tuple(position[source] for source in step.inputs)))
+    return tuple(graph)
+
+
+# --- naming operations ------------------------------------------------------------------------------------------------
+
+
+def _holds_tensor(value: Any) -> bool:
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    return isinstance(value, Tensor) or (isinstance(value, list | tuple) and any(map(_holds_tensor, value)))
+
+
+def _calling(node: fx.Node) -> tuple[str, str]:
+    """The call of the module whose forward does this operation (unique), and the module's path."""
+    stack = node.meta.get("nn_module_stack")
+    if not stack:
+        return "", ""
+    call, (path, _) = list(stack.items())[-1]
+    return call, path
+
+
+def _operator(node: fx.Node, module: nn.Module | None = None) -> str:
+    """What an operation is called, the same for a module, a function and a method: "relu" for ``x.relu_()``."""
+    if node.op == "call_module" and module is not None:
+        kind = torch_layer(module.get_submodule(str(node.target)))
+        return MODULES[kind.__name__][0] if kind is not None and kind.__name__ in MODULES else ""
+    if node.op == "call_function":
+        home = (getattr(node.target, "__module__", None) or "torch").partition(".")[0]
+        if home not in ("torch", "torchvision", "_operator"):
+            return f"{home}.{getattr(node.target, '__name__', node.target)}"
+        name = str(getattr(node.target, "__name__", node.target))
+        return name[1:] if home == "_operator" and name in _IN_PLACE else name.rstrip("_")
+    return str(node.target).rstrip("_")
+
+
+def _described(node: fx.Node, module: nn.Module) -> str:
+    """What a person calls the operation."""
+    if node.op == "call_module":
+        return f"nn.{type(module.get_submodule(str(node.target))).__name__}"
+    if node.op == "call_method":
+        return f"Tensor.{node.target}"
+    return str(getattr(node.target, "__name__", node.target))
+
+
+_IN_PLACE = frozenset({"iadd", "isub", "imul", "itruediv"})
+
+
+def _overwrites(node: fx.Node, module: nn.Module) -> bool:
+    """Whether an operation writes its result over its first argument."""
+    if not node.args:
+        return False
+    if node.op == "call_module":
+        return bool(getattr(module.get_submodule(str(node.target)), "inplace", False))
+    name = str(getattr(node.target, "__name__", node.target))
+    return name in _IN_PLACE or name.endswith("_") or node.kwargs.get("inplace") is True

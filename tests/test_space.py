@@ -1,0 +1,164 @@
+"""Search spaces: what YAML may say, what is drawn from it, and that every draw fits the budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.trial import FixedTrial
+
+from budgetnet.budget import Limits
+from budgetnet.cost import cost
+from budgetnet.dimension import Dimension, RandomDraw
+from budgetnet.errors import ArchitectureError, BudgetError, SpaceError
+from budgetnet.space import load_space, parse_space, space_names
+
+MINIMAL: dict[str, Any] = {"name": "mine", "network": {"stages": [{"depth": 2}]}}
+
+
+def test_shipped_spaces_load_by_name_and_by_file() -> None:
+    assert {"mnist", "colour32"} <= set(space_names())
+    for name in space_names():
+        space = load_space(name)
+        assert space.name == name
+    path = Path(__file__).parent.parent / "search_spaces" / "mnist.yaml"
+    assert load_space(str(path)).to_plain() == load_space("mnist").to_plain()
+
+
+@pytest.mark.parametrize(("name", "budget"), [("mnist", 1000), ("mnist", 8000), ("colour32", 20000)])
+def test_every_valid_draw_is_under_the_budget_and_most_fill_it(name: str, budget: int) -> None:
+    space, limits = load_space(name), Limits(budget)
+    use = []
+    for seed in range(60):
+        draft = space.draw(RandomDraw(seed))
+        try:
+            architecture = draft.fit(limits)
+        except ArchitectureError:
+            continue
+        params = cost(architecture).params
+        assert params < budget
+        use.append(params / (draft.fill * budget))
+    assert len(use) > 30
+    assert sorted(use)[len(use) // 2] >= 0.9
+
+
+def test_a_fixed_trial_gives_the_network_that_its_values_say() -> None:
+    stage = {"depth": {"min": 1, "max": 4}, "width": {"min": 1.0, "max": 2.0}, "padding": {"choices": ["valid", "same"]}}
+    second = {**stage, "downsample": {"choices": ["max", "stride"]}, "block": "separable"}
+    space = parse_space({"name": "mine", "network": {"stages": [stage, second]}}, "mine.yaml")
+    values = {
+        "stage1.depth": 2,
+        "stage1.width": 1.0,
+        "stage1.padding": "same",
+        "stage2.depth": 1,
+        "stage2.width": 2.0,
+        "stage2.padding": "valid",
+        "stage2.downsample": "stride",
+    }
+    draft = space.draw(FixedTrial(values))
+    assert str(draft.template.with_widths([3, 3, 3, 6])) == "3 c3 c3 vs6/2"
+    assert [width.proportion for width in draft.widths] == [1.0, 1.0, 1.0, 2.0]
+
+
+def test_both_ends_of_every_range_are_drawn() -> None:
+    whole = Dimension(low=1, high=4, whole=True)
+    stepped = Dimension(low=0.0, high=0.1, step=0.025)
+    kernels = Dimension(((3, 3), (5, 5)))
+    drawn = [(whole.suggest(t, "a"), stepped.suggest(t, "b"), kernels.suggest(t, "c")) for t in map(RandomDraw, range(99))]
+    assert {a for a, _, _ in drawn} == {1, 2, 3, 4}
+    assert {b for _, b, _ in drawn} == {0.0, 0.025, 0.05, 0.075, 0.1}
+    assert {c for _, _, c in drawn} == {(3, 3), (5, 5)}
+
+
+def test_residual_blocks_of_a_stage_share_one_width() -> None:
+    network = {"stages": [{"depth": 3, "block": "residual"}]}
+    space = parse_space({"name": "mine", "network": network}, "mine.yaml")
+    widths = space.draw(RandomDraw(0)).fit(Limits(5000)).widths
+    assert len(set(widths[1:])) == 1
+
+
+def test_requirements_name_what_is_missed() -> None:
+    space = parse_space({**MINIMAL, "require": {"receptive_field": 20, "final_map": 25}}, "mine.yaml")
+    network = space.draw(RandomDraw(0)).fit(Limits(1000))
+    assert space.shortcoming(network) == ("receptive field", "receptive field 7 below 20")
+    deep = parse_space({**MINIMAL, "require": {"final_map": 25}}, "mine.yaml")
+    assert deep.shortcoming(network) == ("last map", "last map 22 × 22 below 25")
+    assert parse_space(MINIMAL, "mine.yaml").shortcoming(network) is None
+
+
+def test_a_budget_out_of_reach_says_the_least_that_could() -> None:
+    space = load_space("mnist")
+    with pytest.raises(BudgetError, match=r"the least --budget is (\d+)") as caught:
+        space.check_reachable(Limits(30))
+    least = int(str(caught.value).rsplit(" ", 1)[1])
+    space.check_reachable(Limits(least))
+    with pytest.raises(BudgetError):
+        space.check_reachable(Limits(least - 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"network": {"stages": [{"width": {"min": 24, "max": 16}}]}}, "network.stages[0].width: minimum 24"),
+        ({"network": {"stages": [{"depht": 2}]}}, "network.stages[0].depht: unknown field"),
+        ({"network": {"stages": [{"depth": "two"}]}}, "network.stages[0].depth: must be a whole number, but is 'two'"),
+        ({"network": {"stages": [{"depth": 2.5}]}}, "network.stages[0].depth: must be a whole number, but is 2.5"),
+        ({"network": {"stages": []}}, "network.stages"),
+        ({"network": {"stages": [{"depth": {"min": 1}}]}}, "network.stages[0].depth: a range needs min and max"),
+        ({"network": {"stages": [{"depth": {"choices": []}}]}}, "choices must be a list of at least one value"),
+        ({"network": {"stages": [{"depth": {"min": 1, "max": 4, "step": 2}}]}}, "maximum 4 cannot be reached"),
+        ({"network": {"stages": [{"depth": {"minimum": 1}}]}}, "unknown key 'minimum'"),
+        ({"network": {"stages": [{"block": "dense"}]}}, "must be one of plain, separable, residual, but is 'dense'"),
+        ({"network": {"stages": [{"kernel": "3y3"}]}}, "must be a kernel such as 3 or 3x5, but is '3y3'"),
+        ({"network": {"stages": [{}], "stage_count": 2}}, "network.stage_count: must be at most the 1 stages"),
+        ({"recipe": {"learning_rat": 0.1}}, "learning_rat"),
+        ({"recipe": {"learning_rate": {"min": 0, "max": 1, "log": True}}}, "must be between"),
+        ({"recipe": {"batch_size": 0.5}}, "must be a whole number, but is 0.5"),
+        ({"name": "../mine"}, "name: "),
+        ({"name": None}, "name: "),
+        ({"input": [28, 28]}, "input"),
+        ({"classes": 1}, "classes: "),
+    ],
+)
+def test_a_wrong_space_is_refused_with_rule_value_and_place(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpaceError) as caught:
+        parse_space({**MINIMAL, **change}, "mine.yaml")
+    text = str(caught.value)
+    assert text.startswith("mine.yaml: ")
+    assert message in text
+    assert "\n" not in text
+
+
+def test_files_that_are_no_space(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1")
+    with pytest.raises(SpaceError, match=r"broken\.yaml: is not YAML"):
+        load_space(str(broken))
+    broken.write_text("- 1")
+    with pytest.raises(SpaceError, match="a space is a mapping"):
+        load_space(str(broken))
+    with pytest.raises(SpaceError, match=r"no such space file: .*nowhere\.yaml"):
+        load_space(str(tmp_path / "nowhere.yaml"))
+    with pytest.raises(SpaceError, match="unknown space 'minst'; there are .*mnist"):
+        load_space("minst")
+
+
+def test_yaml_tags_are_not_executed(tmp_path: Path) -> None:
+    evil = tmp_path / "evil.yaml"
+    evil.write_text("name: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(SpaceError, match="is not YAML"):
+        load_space(str(evil))
+
+
+@given(st.integers(0, 10**6))
+def test_a_recipe_drawn_from_a_shipped_space_is_valid_and_names_are_unique(seed: int) -> None:
+    for name in space_names():
+        trial = RandomDraw(seed)
+        draft, recipe = load_space(name).sample(trial)
+        assert recipe.epochs == 15
+        assert 0 < draft.fill <= 1
+        assert yaml.safe_load(yaml.safe_dump(trial.params)) == trial.params  # what a storage can keep
