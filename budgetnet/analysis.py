@@ -13,9 +13,9 @@ from budgetnet.evidence import Evidence
 from budgetnet.facts import Accuracies, Case, facts_of, fill, final_train, standard_error, swing
 from budgetnet.fields import extent, feature_field
 from budgetnet.layers import Dropout
+from budgetnet.recipe import Recipe
 from budgetnet.source import rows, summary
 from budgetnet.statistics import difference_interval
-from budgetnet.train import Recipe
 
 COLUMNS = 116  # 120 less the indentation of a class
 HARD_TO_FIT = 0.01  # training accuracy so far below test accuracy: augmentation leaves much unlearned
@@ -85,9 +85,10 @@ def _steadiness(case: Case) -> str | None:
     runs, last = case.evidence.confirmation, case.evidence.last
     if last < 2:
         return None
-    steady = "Steady" if swing(runs, last) <= 2 * standard_error(runs) else "Unsteady"
+    steady = swing(runs, last) <= 2 * standard_error(runs)
+    moved = "Steady: no seed moved by more than {swing}" if steady else "Unsteady: one seed moved by {swing}"
     return (
-        f"{steady}: within the last {{last_epochs}} no seed moved by more than {{swing}}. "
+        f"{moved} within the last {{last_epochs}}. "
         "Naming each seed's best epoch instead of its last would flatter it by {flattery} on average."
     )
 
@@ -246,5 +247,6 @@ def _wrap(text: str, first: str, rest: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """One line of printable characters, whatever a person or a study's name holds."""
-    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
+    """One line of printable characters that a docstring can hold as they are, whatever a person or a name brings."""
+    printable = "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
+    return printable.replace("\\", "/").replace('"""', "'''")

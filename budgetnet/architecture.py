@@ -7,7 +7,7 @@ per class. ``sections`` names those rooms and fills them with layers; every othe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import lru_cache
 from typing import Any
 
@@ -28,7 +28,7 @@ from budgetnet.layers import (
     Residual,
     Shape,
     graph_of,
-    shapes_of,
+    shape_after,
 )
 
 Pair = tuple[int, int]
@@ -36,6 +36,11 @@ Pair = tuple[int, int]
 NORMS = ("before", "after", "none")
 BLOCKS = ("plain", "separable", "residual")
 POOLS = ("max", "avg")
+
+# Beyond these lies a typing error, and a network that nobody can hold in memory.
+MOST_CHANNELS = 1_000_000
+MOST_PIXELS = 65_536  # along one axis of the image
+MOST_CELLS = 1_024  # of a kernel, stride, padding or dilation
 
 
 def same_padding(kernel: Pair, dilation: int = 1) -> Pair:
@@ -56,6 +61,7 @@ class Style:
     def __post_init__(self) -> None:
         _one_of("style.norm", self.norm, NORMS)
         _one_of("style.activation", self.activation, ACTIVATIONS)
+        _yes_or_no("style.bias", self.bias)
 
 
 @dataclass(frozen=True)
@@ -78,18 +84,15 @@ class Block:
 
     def __post_init__(self) -> None:
         _one_of("block.kind", self.kind, BLOCKS)
-        for name, least, value in (
-            ("width", 1, self.width),
-            ("kernel", 1, min(self.kernel)),
-            ("stride", 1, self.stride),
-            ("padding", 0, min(self.padding)),
-            ("dilation", 1, self.dilation),
-            ("groups", 1, self.groups),
-        ):
-            if value < least:
-                raise ArchitectureError(f"block.{name} must be at least {least}, but got {name}={value}")
-        if not 0 <= self.dropout < 1:
-            raise ArchitectureError(f"block.dropout must be in [0, 1), but got dropout={self.dropout}")
+        _whole("block.width", self.width, 1, MOST_CHANNELS)
+        _pair("block.kernel", self.kernel, 1, MOST_CELLS)
+        _whole("block.stride", self.stride, 1, MOST_CELLS)
+        _pair("block.padding", self.padding, 0, MOST_CELLS)
+        _whole("block.dilation", self.dilation, 1, MOST_CELLS)
+        _whole("block.groups", self.groups, 1, MOST_CHANNELS)
+        _yes_or_no("block.bare", self.bare)
+        if type(self.dropout) not in (float, int) or not 0 <= self.dropout < 1:
+            raise ArchitectureError(f"block.dropout must be in [0, 1), but got dropout={self.dropout!r}")
         if self.bare and self.kind != "plain":
             raise ArchitectureError(f"only a plain block can be bare, but got kind={self.kind}")
         if self.kind == "separable" and self.groups != 1:
@@ -107,8 +110,7 @@ class Transition:
 
     def __post_init__(self) -> None:
         _one_of("transition.kind", self.kind, POOLS)
-        if self.kernel < 2:
-            raise ArchitectureError(f"transition.kernel must be at least 2, but got kernel={self.kernel}")
+        _whole("transition.kernel", self.kernel, 2, MOST_CELLS)
 
 
 @dataclass(frozen=True)
@@ -128,9 +130,11 @@ class Head:
     def __post_init__(self) -> None:
         _one_of("head.kind", self.kind, ("conv", "linear"))
         _one_of("head.first", self.first, ("pool", "classifier"))
-        if self.classes < 1:
-            raise ArchitectureError(f"head.classes must be at least 1, but got classes={self.classes}")
-        if not (self.pool in ("global", None) or (isinstance(self.pool, int) and self.pool >= 1)):
+        _yes_or_no("head.bias", self.bias)
+        _whole("head.classes", self.classes, 1, MOST_CHANNELS)
+        if type(self.pool) is int:
+            _whole("head.pool", self.pool, 1, MOST_CELLS)
+        elif self.pool is not None and self.pool != "global":
             raise ArchitectureError(f"head.pool must be 'global', a kernel size or null, but got pool={self.pool!r}")
         if self.first == "classifier" and (self.kind == "linear" or self.pool is None):
             raise ArchitectureError("head.first 'classifier' needs a 1x1 convolution and a pooling after it")
@@ -151,8 +155,10 @@ class Architecture:
     def __post_init__(self) -> None:
         if not any(isinstance(piece, Block) for piece in self.body):
             raise ArchitectureError("a network needs at least one block, but got none")
-        if len(self.input_shape) != 3 or min(self.input_shape) < 1:
-            raise ArchitectureError(f"input_shape must be (channels, height, width), but got {self.input_shape}")
+        if not isinstance(self.input_shape, tuple) or len(self.input_shape) != 3:
+            raise ArchitectureError(f"input_shape must be (channels, height, width), but got {self.input_shape!r}")
+        for name, value in zip(("channels", "height", "width"), self.input_shape, strict=True):
+            _whole(f"input_shape.{name}", value, 1, MOST_PIXELS)
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -231,10 +237,10 @@ class Architecture:
         if "body" not in data:
             raise ArchitectureError("architecture.body is missing")
         return Architecture(
-            tuple(_piece(index, item) for index, item in enumerate(data["body"])),
+            tuple(_piece(index, item) for index, item in enumerate(_listed("body", data["body"]))),
             _record(Head, "head", data.get("head", {})),
             _record(Style, "style", data.get("style", {})),
-            tuple(data.get("input_shape", (1, 28, 28))),
+            tuple(_listed("input_shape", data.get("input_shape", (1, 28, 28)))),
         )
 
     def __str__(self) -> str:
@@ -260,8 +266,8 @@ def expand(piece: Piece, style: Style, shape: Shape) -> tuple[Part, ...]:
 
 @lru_cache(maxsize=1 << 16)
 def piece_shape(piece: Piece, style: Style, shape: Shape) -> Shape:
-    """Shape after one piece."""
-    return shapes_of(graph_of([("layer", part) for part in expand(piece, style, shape)]), shape)[-1]
+    """Shape after one piece. Raises ArchitectureError when it does not fit its input."""
+    return shape_after(expand(piece, style, shape), shape)
 
 
 def _plain(block: Block, style: Style, channels: int) -> tuple[Part, ...]:
@@ -316,22 +322,49 @@ def _head(head: Head, shape: Shape) -> tuple[Part, ...]:
         pool = (AdaptivePool((1, 1)),)
     elif isinstance(head.pool, int):
         pool = (Pool((head.pool, head.pool), stride=(head.pool, head.pool), kind="avg"),)
+    try:
+        pooled = shape_after(pool, shape)
+    except ArchitectureError as error:
+        raise ArchitectureError(f"head: {error}") from None
     if head.kind == "linear":
         return (*pool, Flatten(), Linear(head.classes, head.bias))
+    if pooled[1:] != (1, 1):
+        raise ArchitectureError(
+            f"the head must leave one cell per class, but leaves a map of {pooled[1]} × {pooled[2]}"
+        )
     classify = (Conv((1, 1), width=head.classes, bias=head.bias),)
-    layers = (*pool, *classify) if head.first == "pool" else (*classify, *pool)
-    last = shapes_of(graph_of([("head", layer) for layer in layers]), shape)[-1]
-    if last != (head.classes, 1, 1):
-        raise ArchitectureError(f"the head must leave one cell per class, but leaves a map of {last[1]} × {last[2]}")
-    return (*layers, Flatten())
+    return (*pool, *classify, Flatten()) if head.first == "pool" else (*classify, *pool, Flatten())
+
+
+# --- rules of single values -------------------------------------------------------------------------------------------
+
+
+def _one_of(place: str, value: object, allowed: Sequence[str] | Mapping[str, str]) -> None:
+    if not isinstance(value, str) or value not in allowed:
+        raise ArchitectureError(f"{place} must be one of {', '.join(allowed)}, but got {value!r}")
+
+
+def _yes_or_no(place: str, value: object) -> None:
+    if type(value) is not bool:
+        raise ArchitectureError(f"{place} must be true or false, but got {value!r}")
+
+
+def _whole(place: str, value: object, least: int, most: int) -> None:
+    if type(value) is not int:  # a bool is an int to Python, and a typing error to us
+        raise ArchitectureError(f"{place} must be a whole number, but got {value!r}")
+    if not least <= value <= most:
+        bound = f"at least {least}" if value < least else f"at most {most:,}"
+        raise ArchitectureError(f"{place} must be {bound}, but got {place.rpartition('.')[2]}={value}")
+
+
+def _pair(place: str, value: object, least: int, most: int) -> None:
+    if not isinstance(value, tuple) or len(value) != 2:
+        raise ArchitectureError(f"{place} must be two whole numbers, height and width, but got {value!r}")
+    _whole(place, value[0], least, most)
+    _whole(place, value[1], least, most)
 
 
 # --- reading records from JSON ----------------------------------------------------------------------------------------
-
-
-def _one_of(name: str, value: object, allowed: Sequence[str] | Mapping[str, str]) -> None:
-    if value not in allowed:
-        raise ArchitectureError(f"{name} must be one of {', '.join(allowed)}, but got {value!r}")
 
 
 def _known(place: str, data: Mapping[str, Any], allowed: Sequence[str]) -> None:
@@ -342,19 +375,29 @@ def _known(place: str, data: Mapping[str, Any], allowed: Sequence[str]) -> None:
             raise ArchitectureError(f"{place} has no field {key!r}; it has {', '.join(allowed)}")
 
 
+def _listed(place: str, data: Any) -> Sequence[Any]:
+    if not isinstance(data, list | tuple):
+        raise ArchitectureError(f"{place} must be a list, but got {data!r}")
+    return data
+
+
 def _record(kind: Any, place: str, data: Mapping[str, Any]) -> Any:
     _known(place, data, [item.name for item in fields(kind)])
+    for item in fields(kind):
+        if item.default is MISSING and item.name not in data:
+            raise ArchitectureError(f"{place}.{item.name} is missing")
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
     try:
         return kind(**values)
-    except (ArchitectureError, TypeError) as error:
+    except ArchitectureError as error:
         raise ArchitectureError(f"{place}: {error}") from None
 
 
 def _piece(index: int, data: Mapping[str, Any]) -> Block | Transition:
     place = f"body[{index}]"
     kinds = {"block": Block, "transition": Transition}
-    if not isinstance(data, Mapping) or data.get("type") not in kinds:
-        raise ArchitectureError(f"{place}.type must be block or transition")
+    if not isinstance(data, Mapping):
+        raise ArchitectureError(f"{place} must be a mapping, but got {data!r}")
+    _one_of(f"{place}.type", data.get("type"), tuple(kinds))
     piece: Block | Transition = _record(kinds[data["type"]], place, {k: v for k, v in data.items() if k != "type"})
     return piece

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+import warnings
 
 import torch
-from fvcore.nn import FlopCountAnalysis, parameter_count
 from torch import nn
 
 from budgetnet.cost import Cost
 from budgetnet.errors import AuditError
 from budgetnet.layers import Shape
+
+with warnings.catch_warnings():  # fvcore decorates its losses with torch.jit.script, which newer torch deprecates
+    warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)
+    warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+    from fvcore.nn import FlopCountAnalysis, parameter_count
 
 # fvcore counts one multiply-add as one "flop"; these of its operators are multiply-adds of learned weights.
 MULTIPLY_ADDS = frozenset({"conv", "linear", "addmm", "matmul", "bmm"})
@@ -45,7 +50,7 @@ def audit(module: nn.Module, expected: Cost, input_shape: Shape) -> Cost:
 
 def fvcore_counts(module: nn.Module, input_shape: Shape) -> tuple[int, int]:
     """fvcore's params and MACs of ``module`` on one image. Raises AuditError for an operator it does not count."""
-    training = module.training
+    modes = [(part, part.training) for part in module.modules()]
     parameter = next(module.parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")
     analysis = FlopCountAnalysis(module.eval(), torch.zeros(1, *input_shape, device=device))
@@ -55,7 +60,8 @@ def fvcore_counts(module: nn.Module, input_shape: Shape) -> tuple[int, int]:
         by_operator = analysis.by_operator()
         uncounted = set(analysis.unsupported_ops()) - FREE
     finally:
-        module.train(training)
+        for part, training in modes:
+            part.training = training
     if uncounted:
         raise AuditError(f"fvcore does not count the operator {', '.join(sorted(uncounted))}")
     if unknown := set(by_operator) - MULTIPLY_ADDS - ARITHMETIC:

@@ -4,31 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Affine:
-    """The range of the random affine map that each image gets; all zero (and no flip) is the identity.
-
-    ``rotation`` is in degrees (±), ``scale`` a fraction (0.1: a factor of 0.9 to 1.1), ``shift`` a fraction of the side
-    (±, each axis its own), ``shear`` the tangent of the angle (±; 0.1 moves a row by a tenth of its height above the
-    centre), ``flip`` mirrors one image in two. Pixels from outside are ``fill`` (0..1).
-    """
-
-    rotation: float = 0.0
-    scale: float = 0.0
-    shift: float = 0.0
-    shear: float = 0.0
-    fill: float = 0.0
-    flip: bool = False
-
-    def is_identity(self) -> bool:
-        return not (self.rotation or self.scale or self.shift or self.shear or self.flip)
+from budgetnet.recipe import Affine
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

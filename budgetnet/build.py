@@ -45,7 +45,7 @@ def build(architecture: Architecture, seed: int | None = None) -> Network:
     if seed is None:
         return _build(architecture)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed every GPU, and not undo it
         return _build(architecture)
 
 

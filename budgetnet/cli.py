@@ -19,8 +19,8 @@ from budgetnet.errors import BudgetnetError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from budgetnet.recipe import EpochResult
     from budgetnet.study import Study, TrialRecord
-    from budgetnet.train import EpochResult
 
 app = typer.Typer(
     name="budgetnet",
@@ -282,6 +282,37 @@ def freeze(
 
     Example: budgetnet freeze --trial 42
     """
+    from budgetnet.executor import choose_device, local
+    from budgetnet.study import open_study
+    from budgetnet.winners import Order, freeze_trial
+
+    opened = open_study(study, storage)
+    order = Order(trial, seeds, as_name, out, target / 100, force)
+    record = order.check(opened)
+    if not as_json:
+        typer.echo(f"freezing trial {trial} of {opened.where.name}: {record.architecture}")
+        typer.echo(
+            f"{seeds} seed{'s'[: seeds != 1]}, all training images; the test set is read once an epoch, to report"
+        )
+    executor = local(workers, choose_device(device))
+    try:
+        frozen, confirmation = freeze_trial(opened, order, executor, None if as_json else _print_seed_epoch)
+    finally:
+        executor.close()
+    if as_json:
+        typer.echo(json.dumps({"name": frozen.name, "file": str(frozen.model), **confirmation.to_dict()}))
+        return
+    typer.echo(f"\n{frozen.source.rstrip()}\n")
+    typer.echo(
+        f"wrote {frozen.name} to {out}; weights {frozen.weights.name} and evidence {frozen.evidence.name} beside it"
+    )
+    typer.echo(f"next: budgetnet rf {frozen.name}")
+
+
+def _print_seed_epoch(seed: int, result: EpochResult) -> None:
+    from budgetnet.display import percent
+
+    typer.echo(f"seed {seed}  epoch {result.epoch:2}  test {percent(result.accuracy)} %  {result.seconds:.1f} s")
 
 
 @app.command()
@@ -295,6 +326,14 @@ def rf(
 
     Example: budgetnet rf Model_3
     """
+    from budgetnet.models import load
+    from budgetnet.notation import parse, parse_shape
+    from budgetnet.table import receptive_field
+
+    a_class = model.rpartition(":")[2].isidentifier() or model.endswith(".py")
+    network = load(model, models=models) if a_class else parse(model)
+    table = receptive_field(network, None if input_shape is None else parse_shape(input_shape), model)
+    typer.echo(json.dumps(table.to_dict()) if as_json else str(table))
 
 
 @app.command()

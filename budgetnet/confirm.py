@@ -12,8 +12,8 @@ from typing import Any
 from budgetnet.architecture import Architecture
 from budgetnet.errors import ModelError, WorkerError
 from budgetnet.executor import EpochDone, Executor, Failed, Finished, Job, Stopped
+from budgetnet.recipe import EpochResult, Recipe
 from budgetnet.statistics import Interval, mean, mean_interval, std, wilson
-from budgetnet.train import EpochResult, Recipe
 
 LAST = 5  # epochs that must all reach the target
 POLL = 1.0  # seconds between two looks for events, so that Ctrl-C is heard

@@ -32,10 +32,9 @@ from budgetnet.executor import (
 )
 from budgetnet.fields import extent, feature_field
 from budgetnet.plan import Plan, Request, make_pruner, make_sampler
-from budgetnet.recipe import Recipe
+from budgetnet.recipe import EpochResult, Recipe
 from budgetnet.space import SearchSpace
 from budgetnet.study import LAST, Study, TrialRecord, create_or_open, locked, storage_errors
-from budgetnet.train import EpochResult
 
 MAX_IDLE = 1000  # proposals in a row that bring nothing new before the space counts as exhausted
 MAX_FAILURES = 10  # trials in a row that fail before the search gives up

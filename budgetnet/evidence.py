@@ -18,7 +18,7 @@ from budgetnet.architecture import Architecture
 from budgetnet.confirm import LAST, Confirmation
 from budgetnet.cost import Cost, cost
 from budgetnet.errors import ArchitectureError, ModelError, RecipeError
-from budgetnet.train import Recipe
+from budgetnet.recipe import Recipe
 
 FORMAT = 1
 

@@ -23,7 +23,7 @@ from budgetnet.architecture import Architecture
 from budgetnet.cost import Cost, cost
 from budgetnet.errors import BudgetnetError, WorkerError
 from budgetnet.layers import Shape
-from budgetnet.train import EpochResult, Recipe
+from budgetnet.recipe import EpochResult, Recipe
 
 if TYPE_CHECKING:
     from budgetnet.data import DataSet, Split
@@ -126,6 +126,7 @@ def run_job(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[
             std=data.std,
             seed=job.seed,
             device=device,
+            bf16=None if job.split == "search" else False,  # speed where it chooses, float32 where it reports
             should_stop=should_stop,
         )
         done = 0

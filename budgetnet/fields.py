@@ -56,7 +56,9 @@ def _through(axis: Axis, view: View) -> Axis:
     if isinstance(view, Adaptive) and size % view.outputs == 0:
         bins = size // view.outputs
         view = Slide(bins, bins, 0, 1, view.outputs)
-    intervals = tuple(_hull([axis.intervals[cell] for cell in view.cells(index, size)]) for index in range(view.outputs))
+    intervals = tuple(
+        _hull([axis.intervals[cell] for cell in view.cells(index, size)]) for index in range(view.outputs)
+    )
     if isinstance(view, Adaptive) or axis.size is None or axis.jump is None or axis.start is None:
         return Axis(intervals, None, None, None)
     return Axis(

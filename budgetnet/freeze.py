@@ -24,8 +24,8 @@ from budgetnet.evidence import Evidence, Provenance, read_evidence
 from budgetnet.facts import Case
 from budgetnet.files import replace_together
 from budgetnet.modelfile import ModelFile, free_name
+from budgetnet.recipe import Recipe
 from budgetnet.source import RESIDUAL, class_source, needs_residual
-from budgetnet.train import Recipe
 
 
 @dataclass(frozen=True)

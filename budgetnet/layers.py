@@ -543,6 +543,16 @@ def _append_residual(nodes: list[Node], name: str, part: Residual, source: int) 
     return _append(nodes, name, Add(), *ends)
 
 
+def shape_after(parts: Sequence[Part], shape: Shape) -> Shape:
+    """Shape of a map of ``shape`` after parts applied in turn. Raises ArchitectureError where one cannot be applied."""
+    for part in parts:
+        if isinstance(part, Residual):
+            shape = Add().out_shape(shape_after(part.body, shape), shape_after(part.shortcut, shape))
+        else:
+            shape = part.out_shape(shape)
+    return shape
+
+
 def shapes_of(graph: Graph, input_shape: Shape) -> list[Shape]:
     """Output shape of every node. Raises ArchitectureError, naming the layer, where one cannot be applied."""
     shapes: list[Shape] = []

@@ -31,18 +31,21 @@ _KINDS = {"": "plain", "s": "separable", "r": "residual"}
 _LETTERS = {kind: letter for letter, kind in _KINDS.items()}
 _POOLS = {"M": "max", "A": "avg"}
 
+# Nine digits are more than any rule allows, so that an absurd number is told apart before it is computed with.
+_N = r"[0-9]{1,9}"
 _BLOCK = re.compile(
-    r"(?P<pad>[cv]?)(?P<kind>[sr]?)(?:(?P<kernel>\d+x\d+):)?(?P<width>\d+)(?P<bare>\*?)(?:/(?P<stride>\d+))?"
-    r"(?:%(?P<dilation>\d+))?(?:g(?P<groups>\d+))?(?:p(?P<padding>\d+(?:x\d+)?))?(?:@(?P<dropout>\d*\.?\d+(?:e-\d+)?))?"
+    rf"(?P<pad>[cv]?)(?P<kind>[sr]?)(?:(?P<kernel>{_N}x{_N}):)?(?P<width>{_N})(?P<bare>\*?)(?:/(?P<stride>{_N}))?"
+    rf"(?:%(?P<dilation>{_N}))?(?:g(?P<groups>{_N}))?(?:p(?P<padding>{_N}(?:x{_N})?))?"
+    r"(?:@(?P<dropout>[0-9]*\.?[0-9]+(?:e-[0-9]+)?))?"
 )
-_POOL = re.compile(r"([MA])(\d*)")
+_POOL = re.compile(rf"([MA])({_N})?")
 
 
 def parse(text: str) -> Architecture:
     """The architecture that ``text`` describes. Raises ArchitectureError that names the token it cannot read."""
     match = re.fullmatch(r"\s*(?:\[([^\]]*)\])?([^|\[\]]*)(?:\|([^|\[\]]*))?", text)
     if match is None:
-        raise ArchitectureError(f"notation must read '[settings] pieces | head', but got {text!r}")
+        raise ArchitectureError(f"notation must read '[settings] pieces | head', but got {_shown(text)}")
     settings, pieces, head = (group.split() if group is not None else None for group in match.groups())
     style, input_shape = _parse_settings(settings or [])
     body = tuple(_parse_piece(token) for token in pieces or [])
@@ -60,32 +63,38 @@ def write(architecture: Architecture) -> str:
 def _parse_settings(tokens: list[str]) -> tuple[Style, Shape]:
     style = Style()
     input_shape: Shape = (1, 28, 28)
+    given = []
     for token in tokens:
-        if re.fullmatch(r"\d+x\d+x\d+", token):
+        if re.fullmatch(rf"{_N}x{_N}x{_N}", token):
+            given.append("input")
             input_shape = parse_shape(token)
         elif token == "bias":
+            given.append("bias")
             style = Style(style.norm, style.activation, bias=True)
         else:
+            given.append("order")
             norm, activation = _parse_order(token)
             style = Style(norm, activation, style.bias)
+    if len(set(given)) < len(given):
+        raise ArchitectureError(f"a setting is given once, but got {_shown(' '.join(tokens))}")
     return style, input_shape
 
 
 def _parse_order(token: str) -> tuple[str, str]:
-    first, _, second = token.partition("-")
-    norm, activation = {
-        first == "bn": ("before", second),
-        second == "bn": ("after", first),
-        second == "": ("none", first),
-    }.get(True, ("", ""))
-    if activation not in ACTIVATIONS:
-        raise ArchitectureError(f"a setting is CxHxW, bn-relu, relu-bn, relu or bias, but got {token!r}")
-    return norm, activation
+    for activation in ACTIVATIONS:
+        for norm, order in _orders(activation).items():
+            if token == order:
+                return norm, activation
+    raise ArchitectureError(f"a setting is CxHxW, bn-relu, relu-bn, relu or bias, but got {_shown(token)}")
+
+
+def _orders(activation: str) -> dict[str, str]:
+    """How each place of the norm is written."""
+    return {"before": f"bn-{activation}", "after": f"{activation}-bn", "none": activation}
 
 
 def _write_settings(style: Style, input_shape: Shape) -> list[str]:
-    orders = {"before": f"bn-{style.activation}", "after": f"{style.activation}-bn", "none": style.activation}
-    order = orders[style.norm]
+    order = _orders(style.activation)[style.norm]
     settings = [
         *(["x".join(map(str, input_shape))] if input_shape != (1, 28, 28) else []),
         *([order] if order != "bn-relu" else []),
@@ -95,32 +104,37 @@ def _write_settings(style: Style, input_shape: Shape) -> list[str]:
 
 
 def _parse_piece(token: str) -> Block | Transition:
-    pool = _POOL.fullmatch(token)
-    if pool:
-        return Transition(_POOLS[pool[1]], int(pool[2] or 2))
-    block = _BLOCK.fullmatch(token)
-    if block is None:
-        raise ArchitectureError(f"a piece is a width such as 12, c12, s12, r12, 1x1:10*, or M, but got {token!r}")
-    kernel = parse_pair(block["kernel"] or "3x3")
-    dilation = int(block["dilation"] or 1)
-    kind = _KINDS[block["kind"]]
+    pool, block = _POOL.fullmatch(token), _BLOCK.fullmatch(token)
     try:
-        return Block(
-            width=int(block["width"]),
-            kind=kind,
-            kernel=kernel,
-            stride=int(block["stride"] or 1),
-            padding=_parse_padding(block["pad"], block["padding"], kind, kernel, dilation),
-            dilation=dilation,
-            groups=int(block["groups"] or 1),
-            bare=bool(block["bare"]),
-            dropout=float(block["dropout"] or 0),
-        )
+        if pool:
+            return Transition(_POOLS[pool[1]], int(pool[2] or 2))
+        if block:
+            return _parse_block(block)
     except ArchitectureError as error:
-        raise ArchitectureError(f"{token!r}: {error}") from None
+        raise ArchitectureError(f"{_shown(token)}: {error}") from None
+    raise ArchitectureError(f"a piece is a width such as 12, c12, s12, r12, 1x1:10*, or M, but got {_shown(token)}")
+
+
+def _parse_block(match: re.Match[str]) -> Block:
+    kernel = parse_pair(match["kernel"] or "3x3")
+    dilation = int(match["dilation"] or 1)
+    kind = _KINDS[match["kind"]]
+    return Block(
+        width=int(match["width"]),
+        kind=kind,
+        kernel=kernel,
+        stride=int(match["stride"] or 1),
+        padding=_parse_padding(match["pad"], match["padding"], kind, kernel, dilation),
+        dilation=dilation,
+        groups=int(match["groups"] or 1),
+        bare=bool(match["bare"]),
+        dropout=float(match["dropout"] or 0),
+    )
 
 
 def _parse_padding(flag: str, written: str | None, kind: str, kernel: Pair, dilation: int) -> Pair:
+    if written and flag:
+        raise ArchitectureError(f"{flag} and p{written} both say the padding")
     if written:
         return parse_pair(written)
     padded = flag == "c" or (kind != "plain" and flag != "v")
@@ -163,18 +177,20 @@ def _write_padding(block: Block) -> tuple[str, str]:
 def _parse_head(tokens: list[str]) -> Head:
     kind, classes, pool, order, bias = "", 0, None, [], True
     for token in tokens:
-        if token == "gap" or re.fullmatch(r"avg\d+", token):
+        if token == "gap" or re.fullmatch(rf"avg{_N}", token):
             pool = "global" if token == "gap" else int(token[3:])
             order.append("pool")
-        elif re.fullmatch(r"(1x1|fc):\d+", token):
+        elif re.fullmatch(rf"(1x1|fc):{_N}", token):
             kind, classes = ("conv" if token.startswith("1x1") else "linear"), int(token.partition(":")[2])
             order.append("classifier")
         elif token == "nobias":
             bias = False
         else:
-            raise ArchitectureError(f"a head is made of gap, avg4, 1x1:10, fc:10 and nobias, but got {token!r}")
+            raise ArchitectureError(f"a head is made of gap, avg4, 1x1:10, fc:10 and nobias, but got {_shown(token)}")
     if order.count("classifier") != 1 or order.count("pool") > 1:
-        raise ArchitectureError(f"a head needs one classifier and at most one pooling, but got {' '.join(tokens)!r}")
+        raise ArchitectureError(
+            f"a head needs one classifier and at most one pooling, but got {_shown(' '.join(tokens))}"
+        )
     return Head(classes, kind, pool, order[0] if pool is not None else "pool", bias)
 
 
@@ -193,6 +209,11 @@ def parse_pair(text: str) -> Pair:
 
 def parse_shape(text: str) -> Shape:
     """``"1x28x28"`` → (1, 28, 28). Raises ArchitectureError."""
-    if not re.fullmatch(r"\d+(x\d+)+", text):
-        raise ArchitectureError(f"a shape is written like 1x28x28, but got {text!r}")
+    if not re.fullmatch(rf"{_N}(x{_N})+", text):
+        raise ArchitectureError(f"a shape is written like 1x28x28, but got {_shown(text)}")
     return tuple(map(int, text.split("x")))
+
+
+def _shown(text: str) -> str:
+    """Quoted for a message, and cut where it is too long to read."""
+    return repr(text if len(text) <= 60 else f"{text[:59]}…")

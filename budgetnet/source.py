@@ -11,7 +11,19 @@ from dataclasses import dataclass
 
 from budgetnet.architecture import Architecture
 from budgetnet.fields import Field, fields_of
-from budgetnet.layers import Call, Conv, Layer, Linear, Part, Pool, Residual, Shape, graph_of, input_shapes, shapes_of
+from budgetnet.layers import (
+    Call,
+    Conv,
+    Layer,
+    Linear,
+    Part,
+    Pool,
+    Residual,
+    Shape,
+    input_shapes,
+    shape_after,
+    shapes_of,
+)
 
 COLUMNS = 120
 INDENT = "    "
@@ -163,7 +175,7 @@ def _constructor(architecture: Architecture) -> Iterator[_Line]:
         yield _Line(2, f"self.{room} = nn.Sequential(")
         yield from _sequence(parts, room, shape, 3, comments)
         yield _Line(2, ")")
-        shape = _after(parts, shape)
+        shape = shape_after(parts, shape)
 
 
 def _sequence(parts: Sequence[Part], path: str, shape: Shape, depth: int, comments: dict[str, str]) -> Iterator[_Line]:
@@ -173,7 +185,7 @@ def _sequence(parts: Sequence[Part], path: str, shape: Shape, depth: int, commen
             yield from _residual(part, name, shape, depth, comments)
         else:
             yield _Line(depth, f"{part.call(shape)},", comments.get(name, ""))
-        shape = _after([part], shape)
+        shape = shape_after([part], shape)
 
 
 def _residual(part: Residual, name: str, shape: Shape, depth: int, comments: dict[str, str]) -> Iterator[_Line]:
@@ -190,13 +202,9 @@ def _forward(architecture: Architecture) -> Iterator[_Line]:
     shape = architecture.input_shape
     *before, (last, parts) = architecture.sections()
     for room, layers in before:
-        shape = _after(layers, shape)
+        shape = shape_after(layers, shape)
         yield _Line(2, f"x = self.{room}(x)", batch(shape))
-    yield _Line(2, f"logits: Tensor = self.{last}(x)", batch(_after(parts, shape)))
-
-
-def _after(parts: Sequence[Part], shape: Shape) -> Shape:
-    return shapes_of(graph_of([("part", part) for part in parts]), shape)[-1]
+    yield _Line(2, f"logits: Tensor = self.{last}(x)", batch(shape_after(parts, shape)))
 
 
 # --- comments ---------------------------------------------------------------------------------------------------------

@@ -19,12 +19,13 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from budgetnet.architecture import Architecture
 from budgetnet.budget import Limits
 from budgetnet.cost import Cost
-from budgetnet.errors import StudyError
+from budgetnet.errors import BudgetnetError, StudyError
 from budgetnet.recipe import Recipe
 
 STUDIES = Path("studies")
@@ -116,6 +117,11 @@ class StudyPlace:
     url: str
 
     @property
+    def has_trials_here(self) -> bool:
+        """Whether the study's folder holds its database."""
+        return (self.folder / DATABASE).is_file()
+
+    @property
     def shown(self) -> str:
         """The place as a person should see it: no password of a database URL."""
         return re.sub(r"//([^/:@]+):[^@]*@", r"//\1:***@", self.url.removeprefix("sqlite:///"))
@@ -126,6 +132,10 @@ def place(name: str, storage: str | None = None, root: Path = STUDIES) -> StudyP
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise StudyError(f"--study must be a plain name of letters, digits, '.', '_' and '-', but got {name!r}")
     folder = root / name
+    try:
+        make_url(storage or "sqlite://")
+    except ArgumentError:
+        raise StudyError(f"--storage must be a URL such as sqlite:///study.db, but got {storage!r}") from None
     return StudyPlace(name, folder, storage or f"sqlite:///{folder / DATABASE}")
 
 
@@ -228,12 +238,12 @@ def locked(where: StudyPlace) -> Iterator[None]:
 
     The operating system frees the lock of a process that dies, so a crash leaves nothing to clean up.
     """
-    holder = where.folder / "search.holder"
-    with storage_errors(where):
-        where.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(where.folder / "search.lock", timeout=0)
+    holder, path = where.folder / "search.holder", where.folder / "search.lock"
+    made = [folder for folder in (where.folder, where.folder.parent) if not folder.exists()]
+    lock = FileLock(path, timeout=0)
     try:
         with storage_errors(where):
+            where.folder.mkdir(parents=True, exist_ok=True)
             lock.acquire()
     except Timeout:
         who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
@@ -242,6 +252,13 @@ def locked(where: StudyPlace) -> Iterator[None]:
         with storage_errors(where):
             holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         yield
+    except BudgetnetError:
+        if made and not where.has_trials_here:  # the study never came to be: leave the directory as it was found
+            path.unlink(missing_ok=True)
+            holder.unlink(missing_ok=True)
+            for folder in made:
+                folder.rmdir()
+        raise
     finally:
         holder.unlink(missing_ok=True)
         lock.release()

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+DEFAULT_INPUT: Shape = (1, 28, 28)
+
+
 @dataclass(frozen=True)
 class Row:
     """One layer. Window settings, jump, receptive field and start are per axis of the map: (height, width) of an image.
@@ -109,7 +112,8 @@ class ReceptiveFieldTable:
         size, pixels = _pixels(self.receptive_field), _times(self.input_shape[1:])
         covers = "covers" if self.covers_input else "does not cover"
         lines = [
-            f"receptive field {size} after {self.feature_layer}, jump {_pixels(self.jump)}; {covers} the input {pixels}",
+            f"receptive field {size} after {self.feature_layer}, jump {_pixels(self.jump)}; "
+            f"{covers} the input {pixels}",
             f"receptive field of the output {_pixels(self.output_receptive_field)}",
             f"params {self.params:,} · MACs {self.macs:,} · peak activations {self.peak_activations:,}",
         ]
@@ -123,9 +127,12 @@ class ReceptiveFieldTable:
         return lines
 
     def __str__(self) -> str:
-        heading, rows = self.cells()
+        shown = [column for column in _COLUMNS if column.tells(self.rows)]
+        heading = tuple(column.short or column.heading for column in shown)
+        rows = [tuple(column.text(row) for column in shown) for row in self.rows]
         widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
-        left = [column.left for column in _COLUMNS if column.heading in heading]
+        left = [column.left for column in shown]
+        legend = ", ".join(f"{column.short} {column.heading}" for column in shown if column.short)
         lines = [
             "  ".join(
                 cell.ljust(width) if text else cell.rjust(width)
@@ -134,7 +141,9 @@ class ReceptiveFieldTable:
             for cells in (heading, *rows)
         ]
         rule = "─" * max(map(len, lines))
-        return "\n".join([self._caption(), lines[0], rule, *lines[1:], rule, *self.totals()])
+        return "\n".join(
+            [self._caption(), lines[0], rule, *lines[1:], rule, *self.totals(), *([legend] * bool(legend))]
+        )
 
     __repr__ = __str__
 
@@ -153,28 +162,26 @@ class ReceptiveFieldTable:
 
 
 def receptive_field(
-    network: Architecture | nn.Module | str, input_shape: Sequence[int] | None = None
+    network: Architecture | nn.Module | str, input_shape: Sequence[int] | None = None, title: str | None = None
 ) -> ReceptiveFieldTable:
     """The table of an Architecture, its notation, or any ``nn.Module`` (run once on zeros, and left as it was).
 
     ``input_shape`` is (channels, height, width), without the batch; by default what the network itself says, else
-    (1, 28, 28). Raises ArchitectureError, ModelError or TraceError.
+    (1, 28, 28). ``title`` is by default the notation or the class. Raises ArchitectureError, ModelError or TraceError.
     """
     if isinstance(network, str):
-        title, network = network, parse(network)
-    else:
-        title = str(network) if isinstance(network, Architecture) else type(network).__name__
+        network = parse(network)
     if isinstance(network, Architecture):
+        title = title or str(network)
         if input_shape is not None:
             network = replace(network, input_shape=tuple(input_shape))
         return tabulate(network.graph(), network.input_shape, title)
-    return _of_module(network, input_shape, title)
+    return _of_module(network, input_shape, title or type(network).__name__)
 
 
 def _of_module(module: nn.Module, input_shape: Sequence[int] | None, title: str) -> ReceptiveFieldTable:
     from torch.nn import Module
 
-    from budgetnet.models import input_shape_of
     from budgetnet.trace import trace, unused_params
 
     if not isinstance(module, Module):
@@ -182,6 +189,15 @@ def _of_module(module: nn.Module, input_shape: Sequence[int] | None, title: str)
     shape = input_shape_of(module, input_shape)
     graph = trace(module, shape)
     return tabulate(graph, shape, title, unused_params(module, graph, shape))
+
+
+def input_shape_of(module: nn.Module, given: Sequence[int] | None = None) -> Shape:
+    """``given``; else the module's own ``input_shape``; else (1, 28, 28). Raises ModelError if that is no shape."""
+    shape = given if given is not None else getattr(module, "input_shape", DEFAULT_INPUT)
+    fits = isinstance(shape, Sequence) and len(shape) > 0 and all(isinstance(n, int) and n > 0 for n in shape)
+    if not fits:
+        raise ModelError(f"{type(module).__name__}: input_shape must be like (1, 28, 28), but is {shape!r}")
+    return tuple(shape)
 
 
 def tabulate(graph: Graph, input_shape: Shape, title: str, unused_params: int = 0) -> ReceptiveFieldTable:
@@ -218,14 +234,14 @@ def tabulate(graph: Graph, input_shape: Shape, title: str, unused_params: int = 
 
 def _row(node: Node, inputs: Sequence[Shape], output: Shape, field: Field) -> Row:
     layer = _bare(node.layer)
-    window = isinstance(layer, Conv | Pool)
+    window = layer if isinstance(layer, Conv | Pool) else None
     return Row(
         name=node.name,
         type=type_name(node.layer),
-        kernel=layer.kernel if window else None,
-        stride=layer.stride if window else None,
-        padding=layer.padding if window else layer.before if isinstance(layer, Pad) else None,
-        dilation=layer.dilation if window else None,
+        kernel=window.kernel if window else None,
+        stride=window.stride if window else None,
+        padding=window.padding if window else layer.before if isinstance(layer, Pad) else None,
+        dilation=window.dilation if window else None,
         groups=layer.groups if isinstance(layer, Conv) else None,
         output=output,
         jump=tuple(axis.jump for axis in field),
@@ -284,12 +300,14 @@ def _ends_the_map(layer: Layer, shape: Shape) -> bool:
 
 @dataclass(frozen=True)
 class _Column:
-    """A heading, how a cell reads, and the texts that need no column when there is nothing else."""
+    """A heading, how a cell reads, and the texts that need no column when there is nothing else; ``short`` heads it
+    where space is short."""
 
     heading: str
     text: Callable[[Row], str]
     idle: tuple[str, ...] = ()
     left: bool = False
+    short: str = ""
 
     def tells(self, rows: Sequence[Row]) -> bool:
         return not self.idle or not {self.text(row) for row in rows} <= {*self.idle, ""}
@@ -320,11 +338,11 @@ def _listed(value: Any) -> Any:
 _COLUMNS = (
     _Column("layer", lambda row: row.name, left=True),
     _Column("type", lambda row: row.type, left=True),
-    _Column("kernel", lambda row: _pixels(row.kernel), idle=("",)),
-    _Column("stride", lambda row: _pixels(row.stride), idle=("1",)),
-    _Column("pad", lambda row: _pixels(row.padding), idle=("0",)),
-    _Column("dilation", lambda row: _pixels(row.dilation), idle=("1",)),
-    _Column("groups", lambda row: str(row.groups or ""), idle=("1",)),
+    _Column("kernel", lambda row: _pixels(row.kernel), idle=("",), short="k"),
+    _Column("stride", lambda row: _pixels(row.stride), idle=("1",), short="s"),
+    _Column("padding", lambda row: _pixels(row.padding), idle=("0",), short="p"),
+    _Column("dilation", lambda row: _pixels(row.dilation), idle=("1",), short="d"),
+    _Column("groups", lambda row: str(row.groups or ""), idle=("1",), short="g"),
     _Column("output", lambda row: _times(row.output)),
     _Column("jump", lambda row: _pixels(row.jump), idle=("",)),
     _Column("field", lambda row: _pixels(row.receptive_field), idle=("",)),

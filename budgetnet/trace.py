@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +33,8 @@ def trace(module: nn.Module, input_shape: Shape) -> Graph:
     module is named after the module whose forward does it. Raises ModelError when ``forward`` fails on such an input,
     TraceError when its graph cannot be read off.
     """
+    if torch_layer(module) is not None:  # a layer by itself is named by its class
+        module = nn.Sequential(OrderedDict({type(module).__name__: module}))
     with _undisturbed(module):
         recorder = _Recorder(module, input_shape)
         for node in _operations(module, input_shape).nodes:

@@ -1,17 +1,36 @@
-"""What all tests share: a small data set of real MNIST images, and hypothesis settings that repeat themselves."""
+"""What all tests share: hypothesis profiles, and a small data set of real MNIST images.
+
+``ci`` (the default) draws the same examples in every run; ``HYPOTHESIS_PROFILE=thorough pytest`` draws many new ones.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
+torch.set_num_threads(1)
+
 settings.register_profile(
-    "repeatable", derandomize=True, deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
+    "ci",
+    derandomize=True,
+    deadline=None,
+    max_examples=40,
+    database=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
 )
-settings.load_profile("repeatable")
+settings.register_profile(
+    "thorough",
+    settings.get_profile("ci"),
+    derandomize=False,
+    max_examples=1000,
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,11 @@ def test_every_valid_draw_is_under_the_budget_and_most_fill_it(name: str, budget
 
 
 def test_a_fixed_trial_gives_the_network_that_its_values_say() -> None:
-    stage = {"depth": {"min": 1, "max": 4}, "width": {"min": 1.0, "max": 2.0}, "padding": {"choices": ["valid", "same"]}}
+    stage = {
+        "depth": {"min": 1, "max": 4},
+        "width": {"min": 1.0, "max": 2.0},
+        "padding": {"choices": ["valid", "same"]},
+    }
     second = {**stage, "downsample": {"choices": ["max", "stride"]}, "block": "separable"}
     space = parse_space({"name": "mine", "network": {"stages": [stage, second]}}, "mine.yaml")
     values = {
@@ -68,7 +72,9 @@ def test_both_ends_of_every_range_are_drawn() -> None:
     whole = Dimension(low=1, high=4, whole=True)
     stepped = Dimension(low=0.0, high=0.1, step=0.025)
     kernels = Dimension(((3, 3), (5, 5)))
-    drawn = [(whole.suggest(t, "a"), stepped.suggest(t, "b"), kernels.suggest(t, "c")) for t in map(RandomDraw, range(99))]
+    drawn = [
+        (whole.suggest(t, "a"), stepped.suggest(t, "b"), kernels.suggest(t, "c")) for t in map(RandomDraw, range(99))
+    ]
     assert {a for a, _, _ in drawn} == {1, 2, 3, 4}
     assert {b for _, b, _ in drawn} == {0.0, 0.025, 0.05, 0.075, 0.1}
     assert {c for _, _, c in drawn} == {(3, 3), (5, 5)}
@@ -143,7 +149,7 @@ def test_files_that_are_no_space(tmp_path: Path) -> None:
         load_space(str(broken))
     with pytest.raises(SpaceError, match=r"no such space file: .*nowhere\.yaml"):
         load_space(str(tmp_path / "nowhere.yaml"))
-    with pytest.raises(SpaceError, match="unknown space 'minst'; there are .*mnist"):
+    with pytest.raises(SpaceError, match=r"unknown space 'minst'; there are .*mnist"):
         load_space("minst")
 
 

@@ -16,21 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from budgetnet.augment import Affine, _grid, augment, normalise, random_maps
+from budgetnet.augment import _grid, augment, normalise, random_maps
 from budgetnet.data import Split, load
 from budgetnet.errors import RecipeError, TrainingDiverged
-from budgetnet.train import (
-    RANGES,
-    Recipe,
-    _cheap_dropout,
-    _dropout,
-    evaluate,
-    has_bf16,
-    learning_rate,
-    make_optimizer,
-    predict,
-    train,
-)
+from budgetnet.recipe import RANGES, Affine, Recipe, learning_rate
+from budgetnet.train import _cheap_dropout, _dropout, evaluate, has_bf16, make_optimizer, predict, train
 
 MEAN, STD = (0.1307,), (0.3081,)
 

@@ -1,0 +1,235 @@
+"""The program as a person runs it: what it prints, its exit codes, and one line for every kind of bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+from typer.testing import CliRunner
+
+import budgetnet
+from budgetnet.cli import app, main
+from tests.tiny import write_space
+
+NET = "import torch\n\n\nclass Net(torch.nn.Module):\n    def forward(self, x):\n        {}\n"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of ``budgetnet *arguments``, in this process."""
+    monkeypatch.setattr(sys, "argv", ["budgetnet", *arguments])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        main()
+        code = 0
+    except SystemExit as end:
+        code = int(end.code or 0)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    out = capsys.readouterr()
+    return code, out.out, out.err
+
+
+def search_arguments(folder: Path, data: Path, trials: int = 2) -> list[str]:
+    """A search that takes seconds."""
+    space = write_space(folder)
+    fixed = ["--budget", "600", "--epochs", "3", "--workers", "0", "--pruner", "none", "--device", "cpu"]
+    return ["search", "--space", str(space), "--data", str(data), "--trials", str(trials), *fixed]
+
+
+def test_the_whole_path_search_trials_show_freeze_rf(
+    here: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(monkeypatch, capsys, *search_arguments(here, small_mnist))
+    assert code == 0
+    assert "best trials of tiny-600" in out
+    assert (here / "studies" / "tiny-600" / "study.db").is_file()
+    number = out.rsplit("budgetnet freeze --trial ", 1)[1].split()[0]
+
+    code, out, _ = run(monkeypatch, capsys, "trials", "--json")
+    records = json.loads(out)
+    assert code == 0
+    assert [record["state"] for record in records] == ["finished"] * 2
+    assert str(records[0]["number"]) == number
+    code, out, _ = run(monkeypatch, capsys, "trials", "--all")
+    assert f"{records[0]['cost']['params']:,}" in out
+
+    code, out, _ = run(monkeypatch, capsys, "show", "--trial", number)
+    assert code == 0
+    assert f"{records[0]['cost']['params']:,} / 600 params" in out
+    assert records[0]["notation"] in out
+
+    freeze = ["freeze", "--trial", number, "--seeds", "2", "--workers", "0", "--device", "cpu"]
+    code, out, _ = run(monkeypatch, capsys, *freeze)
+    assert code == 0
+    assert "class Model_1(nn.Module)" in out
+    assert {"model.py", "Model_1.safetensors", "Model_1.json"} <= {path.name for path in here.iterdir()}
+    assert sum(parameter.numel() for parameter in budgetnet.load("Model_1", pretrained=True).parameters()) < 600
+
+    code, out, _ = run(monkeypatch, capsys, "rf", "Model_1", "--json")
+    assert code == 0
+    assert json.loads(out)["params"] == records[0]["cost"]["params"]
+
+    before = (here / "model.py").read_bytes()
+    code, out, err = run(monkeypatch, capsys, *freeze, "--as", "Model_1")
+    assert code == 2
+    assert "Model_1" in err
+    assert (here / "model.py").read_bytes() == before
+
+
+def test_train_one_network(
+    here: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", "4 M 6", "--data", str(small_mnist), "--epochs", "2", "--device", "cpu"]
+    code, out, _ = run(monkeypatch, capsys, *arguments, "--recipe", "learning_rate=0.1,ema=0.9")
+    assert code == 0
+    assert [line[:9] for line in out.splitlines()] == ["epoch  1/", "epoch  2/"]
+    assert "validation" in out
+    (here / "a.json").write_text(json.dumps(budgetnet.parse("4 M 6").to_dict()))
+    (here / "r.yaml").write_text("learning_rate: 0.1\nema: 0.9\n")
+    same = ["train", "a.json", *arguments[2:], "--recipe", "r.yaml", "--json", "--final", "--weights", "w.safetensors"]
+    code, out, _ = run(monkeypatch, capsys, *same)
+    assert code == 0
+    assert json.loads(out)["epochs"][-1]["total"] == 300
+    assert (here / "w.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trials"], "no study under studies"),
+        (["trials", "--study", "nowhere"], "no study 'nowhere' under studies"),
+        (["trials", "--study", "../up"], "--study must be a plain name"),
+        (["trials", "--storage", "sqlite:///x.db"], "--storage needs --study"),
+        (["show", "--trial", "1"], "no study under studies"),
+        (["freeze", "--trial", "1"], "no study under studies"),
+        (["search", "--space", "minst"], "unknown space 'minst'; there are"),
+        (["search", "--space", "typo.yaml"], "no such space file: typo.yaml"),
+        (["search", "--budget", "20"], "the least --budget is"),
+        (["search", "--timeout", "soon"], "--timeout must be a time such as 90s, 30m or 2h, but got 'soon'"),
+        (["search", "--data", "nowhere"], "nowhere: a data set must be one of"),
+        (["search", "--storage", "nonsense"], "nonsense"),
+        (["rf", "Model_9"], "there is no class 'Model_9'"),
+        (["rf", "nowhere.py:Net"], "nowhere.py: there is no such file"),
+        (["rf", "broken.py:Net"], "broken.py: line 1: not Python"),
+        (["rf", "fails.py:Net"], "no such luck"),
+        (["rf", "12 zz"], "a piece is a width"),
+        (["rf", "12", "--input", "28"], "a shape is written like 1x28x28, but got '28'"),
+        (["rf", "12", "--input", "big"], "a shape is written like 1x28x28, but got 'big'"),
+        (["train", "12 M M M M M 3"], "leaves nothing of a map"),
+        (["train", "nowhere.json"], "nowhere.json: cannot be read"),
+        (["train", "12", "--recipe", "speed=9"], "recipe.speed"),
+        (["train", "12", "--recipe", "fast"], "--recipe must read name=value"),
+        (["train", "12", "--recipe", "learning_rate=-1"], "recipe.learning_rate: must be between"),
+        (["train", "12", "--device", "tpu"], "--device must be auto, cpu, cuda or mps"),
+    ],
+)
+def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    (here / "broken.py").write_text("class Net(\n")
+    (here / "fails.py").write_text(NET.format("raise RuntimeError('no such luck')"))
+    before = sorted(path.name for path in here.rglob("*"))
+    code, _, err = run(monkeypatch, capsys, *arguments)
+    assert code == 2
+    assert message in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert sorted(path.name for path in here.rglob("*")) == before
+
+
+def test_a_trial_that_was_pruned_or_is_not_there_cannot_be_frozen(
+    here: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, capsys, *search_arguments(here, small_mnist, trials=1))
+    for trial, message in (("7", "--trial 7: no such trial; study tiny-600 has trials 0 to"), ("-1", "no such trial")):
+        code, _, err = run(monkeypatch, capsys, "freeze", "--trial", trial)
+        assert (code, message in err) == (2, True)
+    from budgetnet.study import open_study
+
+    study = open_study("tiny-600").inner
+    number = study.ask().number
+    study.tell(number, state=TrialState.PRUNED)
+    code, _, err = run(monkeypatch, capsys, "freeze", "--trial", str(number))
+    assert code == 2
+    assert "only a finished trial can be frozen, but it is pruned" in err
+    assert not (here / "model.py").exists()
+
+
+def test_a_folder_without_permission(
+    here: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "studies").write_text("a file where the folder should be")
+    code, _, err = run(monkeypatch, capsys, *search_arguments(here, small_mnist))
+    assert code == 2
+    assert "the study cannot be read or written" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals as on POSIX")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_keeps_the_study_and_says_how_to_go_on(here: Path, small_mnist: Path, number: int) -> None:
+    arguments = search_arguments(here, small_mnist, trials=500)
+    arguments[arguments.index("--workers") + 1] = "2"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "budgetnet", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "finished" in line:
+            break
+    process.send_signal(number)
+    started = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert time.monotonic() - started < 30
+    assert "interrupted; study tiny-600 is kept with" in err
+    assert "go on with: budgetnet search --space" in err
+    assert "Traceback" not in err
+    from budgetnet.study import open_study
+
+    states = [record.state for record in open_study("tiny-600").records()]
+    assert "running" not in states
+    assert "finished" in states
+
+
+def test_help_of_every_command_has_an_example() -> None:
+    runner = CliRunner()
+    for command in app.registered_commands:
+        assert command.callback is not None
+        name = command.name or command.callback.__name__
+        result = runner.invoke(app, [name, "--help"])
+        assert result.exit_code == 0
+        assert f"Example: budgetnet {name}" in result.output
+
+
+def test_import_and_help_stay_light() -> None:
+    for code in ("import budgetnet", "import budgetnet.cli"):
+        script = f"import sys; {code}; sys.exit('torch' in sys.modules or 'optuna' in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_public_names_resolve_and_hide_no_module() -> None:
+    folder = Path(budgetnet.__file__).parent
+    for name in budgetnet._HOME:
+        assert getattr(budgetnet, name) is not None
+        assert not (folder / f"{name}.py").exists()
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = budgetnet.nothing

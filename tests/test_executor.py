@@ -1,0 +1,160 @@
+"""Training jobs in this process and in worker processes: events, stopping, dying, failing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from budgetnet.build import build
+from budgetnet.cost import cost
+from budgetnet.errors import WorkerError
+from budgetnet.executor import (
+    MAX_DEATHS,
+    Audited,
+    EpochDone,
+    Event,
+    Executor,
+    Failed,
+    Finished,
+    InProcess,
+    Job,
+    LocalProcesses,
+    Stopped,
+    choose_device,
+)
+from budgetnet.notation import parse
+from budgetnet.recipe import Recipe
+
+NETWORK = parse("4 M 6")
+
+
+def job(data: Path, number: int = 0, **changes: object) -> Job:
+    recipe = Recipe(epochs=2, batch_size=64)
+    fields: dict[str, object] = {"id": number, "architecture": NETWORK, "recipe": recipe, "data": str(data)}
+    return Job(**{**fields, "split": "search", "seed": 1, **changes})  # type: ignore[arg-type]
+
+
+def all_events(executor: Executor, ends: int = 1) -> Iterator[Event]:
+    """Events until ``ends`` jobs have ended; a minute at most."""
+    deadline = time.monotonic() + 60
+    while ends and time.monotonic() < deadline:
+        for event in executor.events(1.0):
+            ends -= isinstance(event, Finished | Stopped | Failed)
+            yield event
+    assert not ends, "a job did not end"
+
+
+def test_a_job_is_audited_trained_and_its_weights_are_kept(small_mnist: Path, tmp_path: Path) -> None:
+    executor = InProcess()
+    executor.submit(job(small_mnist, weights=str(tmp_path / "w.safetensors")))
+    events = list(all_events(executor))
+    assert [type(event) for event in events] == [Audited, EpochDone, EpochDone, Finished]
+    assert events[0] == Audited(0, cost(NETWORK))
+    build(NETWORK).load_state_dict(load_file(tmp_path / "w.safetensors"))
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_search_judges_on_validation_and_final_on_test(small_mnist: Path) -> None:
+    totals = {}
+    for split in ("search", "final"):
+        executor = InProcess()
+        executor.submit(job(small_mnist, split=split))
+        totals[split] = [event.result.total for event in all_events(executor) if isinstance(event, EpochDone)]
+    assert totals == {"search": [120, 120], "final": [300, 300]}  # a sixth of 720; the 300 test images
+
+
+def test_processes_give_the_same_epochs_as_this_process(small_mnist: Path) -> None:
+    def accuracies(executor: Executor) -> list[tuple[int, float]]:
+        with closing(executor):
+            executor.submit(job(small_mnist))
+            return [
+                (event.result.epoch, event.result.loss)
+                for event in all_events(executor)
+                if isinstance(event, EpochDone)
+            ]
+
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        here = accuracies(InProcess())
+    finally:
+        torch.set_num_threads(threads)
+    assert accuracies(LocalProcesses(1)) == here
+
+
+def test_a_worker_that_is_killed_fails_its_job_alone_and_is_replaced(small_mnist: Path) -> None:
+    with closing(LocalProcesses(2)) as executor:
+        long = Recipe(epochs=500, batch_size=64)
+        executor.submit(job(small_mnist, 0, recipe=long))
+        executor.submit(job(small_mnist, 1))
+        victim = next(worker for worker in executor._workers if worker.job == 0)
+        events = []
+        for event in all_events(executor, ends=2):
+            events.append(event)
+            if event == Audited(0, cost(NETWORK)):
+                assert victim.process.pid is not None
+                os.kill(victim.process.pid, signal.SIGKILL)
+        assert Failed(0, "the worker process died (signal 9, SIGKILL)") in events
+        assert Finished(1) in events
+        executor.submit(job(small_mnist, 2))
+        assert Finished(2) in list(all_events(executor))
+
+
+def test_a_stopped_job_ends_early_and_its_worker_takes_the_next(small_mnist: Path) -> None:
+    with closing(LocalProcesses(1)) as executor:
+        executor.submit(job(small_mnist, 0, recipe=Recipe(epochs=500, batch_size=64)))
+        ends = []
+        for event in all_events(executor):
+            if isinstance(event, EpochDone) and event.result.epoch == 1:
+                executor.stop(0)
+            ends.append(event)
+        assert ends[-1] == Stopped(0)
+        assert len(ends) < 100
+        executor.submit(job(small_mnist, 1))
+        assert Finished(1) in list(all_events(executor))
+
+
+def test_a_diverging_job_fails_with_its_reason(small_mnist: Path) -> None:
+    executor = InProcess()
+    wild = Recipe(epochs=2, learning_rate=100.0, schedule="constant", momentum=0.99)
+    executor.submit(job(small_mnist, architecture=parse("[relu bias] 4 M 6"), recipe=wild))
+    last = list(all_events(executor))[-1]
+    assert isinstance(last, Failed)
+    assert "training loss must be finite" in last.reason
+
+
+def test_unreadable_data_fails_the_job_in_one_line(tmp_path: Path) -> None:
+    executor = InProcess()
+    executor.submit(job(tmp_path / "nothing.npz"))
+    last = list(all_events(executor))[-1]
+    assert isinstance(last, Failed)
+    assert "nothing.npz" in last.reason
+    assert "\n" not in last.reason
+
+
+def test_workers_that_die_again_and_again_end_it(small_mnist: Path) -> None:
+    def die(number: int) -> list[Event]:
+        executor.submit(job(small_mnist, number))
+        executor._workers[0].process.kill()
+        return list(all_events(executor))
+
+    with closing(LocalProcesses(1)) as executor:
+        for number in range(MAX_DEATHS - 1):
+            assert isinstance(die(number)[-1], Failed)
+        with pytest.raises(WorkerError, match=f"{MAX_DEATHS} worker processes in a row died"):
+            die(MAX_DEATHS)
+
+
+def test_devices_are_checked() -> None:
+    assert choose_device("cpu") == "cpu"
+    with pytest.raises(WorkerError, match="--device must be auto, cpu, cuda or mps, but got 'gpu'"):
+        choose_device("gpu")

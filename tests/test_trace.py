@@ -1,0 +1,470 @@
+"""Any module as a graph: equal to the architecture it was built from, to literal goldens, and to the input gradient."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from budgetnet.architecture import Architecture, Block, Head, Style, Transition, same_padding
+from budgetnet.build import build
+from budgetnet.cost import graph_cost
+from budgetnet.errors import ArchitectureError, ModelError, TraceError
+from budgetnet.fields import extent, fields_of
+from budgetnet.layers import AdaptivePool, Conv, Counted, Elementwise, Flatten, Graph, Norm, Pool, Shape, shapes_of
+from budgetnet.trace import trace, unused_params
+
+
+class Apply(nn.Module):
+    """A module whose forward is a function of itself and the input, with layers as named."""
+
+    def __init__(self, function, **layers: nn.Module) -> None:
+        super().__init__()
+        self.function = function
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self, x)
+
+
+def outputs(module: nn.Module, input_shape: Shape) -> Shape:
+    return shapes_of(trace(module, input_shape), input_shape)[-1]
+
+
+def names(graph: Graph) -> list[str]:
+    return [node.name for node in graph]
+
+
+# --- the graph of a built architecture is the architecture's ----------------------------------------------------------
+
+
+@st.composite
+def blocks(draw: st.DrawFn) -> Block | Transition:
+    if draw(st.integers(0, 5)) == 0:
+        return Transition(draw(st.sampled_from(["max", "avg"])))
+    kind = draw(st.sampled_from(["plain", "separable", "residual"]))
+    kernel = draw(st.sampled_from([(1, 1), (3, 3), (5, 3), (1, 5)]))
+    dilation = draw(st.integers(1, 2))
+    return Block(
+        width=draw(st.integers(1, 4)),
+        kind=kind,
+        kernel=kernel,
+        stride=draw(st.integers(1, 2)),
+        padding=same_padding(kernel, dilation) if kind == "residual" or draw(st.booleans()) else (0, 0),
+        dilation=dilation,
+        bare=kind == "plain" and draw(st.booleans()),
+        dropout=draw(st.sampled_from([0.0, 0.1])),
+    )
+
+
+@st.composite
+def architectures(draw: st.DrawFn) -> Architecture:
+    style = Style(
+        draw(st.sampled_from(["before", "after", "none"])),
+        draw(st.sampled_from(["relu", "gelu", "hardswish"])),
+        draw(st.booleans()),
+    )
+    head = Head(3, draw(st.sampled_from(["conv", "linear"])), "global")
+    body = (Block(width=2, padding=(1, 1)), *draw(st.lists(blocks(), max_size=4)))
+    architecture = Architecture(body, head, style, (draw(st.integers(1, 3)), 70, draw(st.integers(70, 80))))
+    try:
+        architecture.graph()
+    except ArchitectureError:
+        assume(False)  # a map vanished
+    return architecture
+
+
+@given(architectures())
+def test_a_built_architecture_traces_to_its_own_graph(architecture: Architecture) -> None:
+    expected = architecture.graph()
+    module = build(architecture)
+    traced = trace(module, architecture.input_shape)
+    assert traced == expected
+    assert unused_params(module, traced, architecture.input_shape) == 0
+
+
+# --- literal goldens --------------------------------------------------------------------------------------------------
+
+
+def test_resnet18_has_its_published_numbers() -> None:
+    """Parameters: torchvision's model page; MACs: fvcore's 1.814 G; field 435 and jump 32: Araujo et al. 2019 write 18
+    layers as 7 + 2·2 (pool) = 11, + 4·2·4 = 43, + 2·4 + 3·2·8 = 99, + 2·8 + 3·2·16 = 211, + 2·16 + 3·2·32 = 435."""
+    from torchvision.models import resnet18
+
+    with torch.device("meta"):
+        module = resnet18()
+    graph = trace(module, (3, 224, 224))
+    cost = graph_cost(graph, (3, 224, 224))
+    assert cost.params == 11_689_512
+    assert cost.macs == 1_814_073_344
+    last = names(graph).index("layer4.1.relu@2")
+    (height, width) = fields_of(graph, (3, 224, 224))[last]
+    assert (height.size, width.size, height.jump) == (435, 435, 32)
+    assert names(graph)[:6] == ["conv1", "bn1", "relu", "maxpool", "layer1.0.conv1", "layer1.0.bn1"]
+    assert names(graph)[-3:] == ["avgpool", "flatten", "fc"]
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "params"),
+    # params: torchvision's documentation, "num_params" of the weights
+    [("squeezenet1_1", (3, 64, 64), 1_235_496), ("mobilenet_v2", (3, 64, 64), 3_504_872)],
+)
+def test_torchvision_networks_with_branches_and_groups(model: str, shape: Shape, params: int) -> None:
+    from torchvision.models import get_model
+
+    assert graph_cost(trace(get_model(model), shape), shape).params == params
+
+
+def test_vgg11_by_hand() -> None:
+    """Field before the last pooling: 3×3 convolutions at jumps 1, 2, 4, 4, 8, 8, 16, 16 and 2×2 pools at 1, 2, 4, 8:
+    1 + 2·(1 + 2 + 4 + 4 + 8 + 8 + 16 + 16) + (1 + 2 + 4 + 8) = 134; the fifth pool adds 16 → 150."""
+    from torchvision.models import vgg11
+
+    with torch.device("meta"):
+        module = vgg11()
+    graph = trace(module, (3, 224, 224))
+    assert graph_cost(graph, (3, 224, 224)).params == 132_863_336
+    fields = dict(zip(names(graph), fields_of(graph, (3, 224, 224)), strict=True))
+    assert extent(fields["features.19"]) == (134, 134)
+    assert extent(fields["features.20"]) == (150, 150)
+
+
+def test_branches_that_do_not_align_have_a_hull_and_one_jump() -> None:
+    """Stride 2 both: 3 wide padded by 1 starts at -1, 5 wide padded by 4 at its end starts at 0. Pixels -1 to 4 are
+    6 wide; cell i sees from 2i - 1 to 2i + 4, as far as there is an input."""
+    module = Apply(
+        lambda self, x: self.narrow(x) + self.wide(F.pad(x, (0, 4, 0, 4))),
+        narrow=nn.Conv2d(1, 2, 3, stride=2, padding=1),
+        wide=nn.Conv2d(1, 2, 5, stride=2),
+    )
+    (axis, _) = fields_of(trace(module, (1, 9, 9)), (1, 9, 9))[-1]
+    assert (axis.size, axis.jump, axis.start) == (6, 2, -1)
+    assert axis.intervals == ((0, 4), (1, 6), (3, 8), (5, 8), (7, 8))
+
+
+def test_rectangular_kernels_and_dilation() -> None:
+    graph = trace(nn.Conv2d(1, 4, (3, 5), stride=(1, 2), padding=(0, 2), dilation=(2, 1)), (1, 20, 30))
+    # 2·(3 - 1) + 1 = 5 high; (20 - 4) high, (30 + 4 - 5) // 2 + 1 = 15 wide
+    assert graph[0].layer == Conv((3, 5), (1, 2), (0, 2), (2, 1), width=4, bias=True)
+    assert shapes_of(graph, (1, 20, 30)) == [(4, 16, 15)]
+    assert extent(fields_of(graph, (1, 20, 30))[0]) == (5, 5)
+
+
+def test_ceil_mode_makes_a_cell_of_what_is_left() -> None:
+    # (5 - 2) / 2 + 1 = 2.5 → 3 cells, the last of which sees one pixel
+    graph = trace(nn.MaxPool2d(2, ceil_mode=True), (1, 5, 5))
+    assert fields_of(graph, (1, 5, 5))[0][0].intervals == ((0, 1), (2, 3), (4, 4))
+
+
+def test_same_padding_of_an_even_kernel_is_longer_at_the_end() -> None:
+    # kernel 4: three cells of padding, one before and two after
+    graph = trace(nn.Conv2d(1, 1, 4, padding="same"), (1, 6, 6))
+    assert shapes_of(graph, (1, 6, 6)) == [(1, 6, 6)]
+    assert fields_of(graph, (1, 6, 6))[0][0].intervals == ((0, 2), (0, 3), (1, 4), (2, 5), (3, 5), (4, 5))
+
+
+@pytest.mark.parametrize(
+    ("mode", "first", "last"),
+    # kernel 1×4 padded by 2 on a row of 5: the first window holds cells -2 … 1, the last, of six, 3 … 6
+    [
+        ("zeros", (0, 1), (3, 4)),
+        ("reflect", (0, 2), (2, 4)),
+        ("replicate", (0, 1), (3, 4)),
+        ("circular", (0, 4), (0, 4)),
+    ],
+)
+def test_padding_modes_show_what_they_copy(mode: str, first: tuple[int, int], last: tuple[int, int]) -> None:
+    graph = trace(nn.Conv1d(1, 1, 4, padding=2, padding_mode=mode), (1, 5))
+    intervals = fields_of(graph, (1, 5))[0][0].intervals
+    assert (len(intervals), intervals[0], intervals[-1]) == (6, first, last)
+
+
+def test_one_and_three_axes() -> None:
+    line = nn.Sequential(nn.Conv1d(2, 4, 5), nn.BatchNorm1d(4), nn.MaxPool1d(2), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+    assert outputs(line, (2, 20)) == (4,)
+    volume = nn.Sequential(nn.Conv3d(1, 2, (1, 3, 5)), nn.BatchNorm3d(2), nn.AvgPool3d(2), nn.Dropout3d())
+    graph = trace(volume, (1, 4, 8, 12))
+    assert shapes_of(graph, (1, 4, 8, 12))[-1] == (2, 2, 3, 4)
+    assert graph_cost(graph, (1, 4, 8, 12)).macs == 2 * (4 * 6 * 8) * 15
+    assert extent(fields_of(graph, (1, 4, 8, 12))[-1]) == (2, 4, 6)
+
+
+# --- the many ways to write the same thing ----------------------------------------------------------------------------
+
+CONV = {"conv": nn.Conv2d(1, 4, 3)}
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda self, x: F.relu(self.conv(x)).flatten(1),
+        lambda self, x: torch.flatten(torch.relu(self.conv(x)), 1),
+        lambda self, x: self.conv(x).relu_().view(x.size(0), -1),
+        lambda self, x: F.relu(self.conv(x), inplace=True).reshape(-1, 4 * 6 * 6),
+        lambda self, x: F.relu(self.conv(x)).view(x.shape[0], -1).contiguous(),
+        lambda self, x: F.relu(F.conv2d(x, self.conv.weight, self.conv.bias)).flatten(start_dim=1),
+    ],
+)
+def test_modules_functions_and_methods_say_the_same(forward) -> None:
+    graph = trace(Apply(forward, **CONV), (1, 8, 8))
+    shown = nn.Sequential(CONV["conv"], nn.ReLU(), nn.Flatten())
+    assert [node.layer for node in graph] == [node.layer for node in trace(shown, (1, 8, 8))]
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda self, x: F.adaptive_avg_pool2d(self.conv(x), 1).flatten(1),
+        lambda self, x: self.conv(x).mean((2, 3)),
+        lambda self, x: torch.mean(self.conv(x), dim=[-1, -2]),
+        lambda self, x: self.conv(x).mean(dim=(-2, -1), keepdim=True).squeeze(),
+    ],
+)
+def test_global_pooling_in_all_its_spellings(forward) -> None:
+    graph = trace(Apply(forward, **CONV), (1, 8, 8))
+    assert [node.layer for node in graph[1:]] == [AdaptivePool((1, 1)), Flatten()]
+
+
+def test_functional_pools_take_torchs_positions() -> None:
+    graph = trace(Apply(lambda self, x: F.max_pool2d(x, 3, 2, 1, 1, True)), (1, 8, 8))
+    assert graph[0].layer == Pool((3, 3), (2, 2), (1, 1), (1, 1), True, "max")
+    graph = trace(Apply(lambda self, x: F.avg_pool2d(x, x.shape[2:], ceil_mode=True)), (1, 8, 8))
+    assert graph[0].layer == Pool((8, 8), (8, 8), (0, 0), (1, 1), True, "avg")
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda self, x: torch.cat([self.conv(x), self.other(x)], 1),
+        lambda self, x: torch.cat((self.conv(x), self.other(x)), dim=-3),
+    ],
+)
+def test_concat_of_branches(forward) -> None:
+    graph = trace(Apply(forward, other=nn.Conv2d(1, 2, 3), **CONV), (1, 8, 8))
+    assert graph[-1].inputs == (0, 1)
+    assert shapes_of(graph, (1, 8, 8))[-1] == (6, 6, 6)
+
+
+def test_sums_in_place_reach_those_who_read_the_name_afterwards() -> None:
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        y.add_(self.other(x))
+        return F.relu(y)
+
+    graph = trace(Apply(forward, other=nn.Conv2d(1, 4, 3), **CONV), (1, 8, 8))
+    assert names(graph) == ["conv", "other", "add", "relu"]
+    assert graph[2].inputs == (0, 1)
+    assert graph[3].inputs == (2,)
+
+
+def test_a_number_or_a_parameter_keeps_cells_to_themselves() -> None:
+    module = Apply(lambda self, x: (self.conv(x) - 0.5) / 2 * self.scale, **CONV)
+    module.scale = nn.Parameter(torch.ones(4, 1, 1))
+    graph = trace(module, (1, 8, 8))
+    assert [node.layer for node in graph[1:]] == [
+        Elementwise("sub"),
+        Elementwise("div"),
+        Counted(Elementwise("mul"), 4),
+    ]
+    assert graph_cost(graph, (1, 8, 8)).params == sum(p.numel() for p in module.parameters())
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+
+def test_parameters_that_layers_share_count_once_and_macs_every_time() -> None:
+    conv = nn.Conv2d(2, 2, 3, padding=1)
+    graph = trace(nn.Sequential(conv, nn.ReLU(), conv), (2, 8, 8))
+    cost = graph_cost(graph, (2, 8, 8))
+    assert (cost.params, cost.macs) == (38, 2 * 36 * 64)
+    assert names(graph) == ["0", "1", "0@2"]
+
+
+def test_tied_weights_of_two_modules_count_once() -> None:
+    first, second = nn.Conv2d(2, 2, 3, bias=False), nn.Conv2d(2, 2, 3)
+    second.weight = first.weight
+    graph = trace(nn.Sequential(first, second), (2, 8, 8))
+    assert [node.layer.params((2, 8, 8)) for node in graph] == [36, 2]
+
+
+def test_parameters_without_use_are_told_apart() -> None:
+    module = Apply(lambda self, x: self.conv(x), spare=nn.Linear(3, 3), **CONV)
+    graph = trace(module, (1, 8, 8))
+    assert unused_params(module, graph, (1, 8, 8)) == 12
+
+
+@pytest.mark.parametrize(
+    ("norm", "params"),
+    [
+        (nn.BatchNorm2d(4, affine=False), 0),
+        (nn.GroupNorm(2, 4), 8),
+        (nn.InstanceNorm2d(4), 0),
+        (nn.LayerNorm([4, 6, 6]), 2 * 144),
+        (nn.PReLU(4), 4),
+        (nn.BatchNorm2d(4, track_running_stats=False), 8),
+    ],
+)
+def test_params_are_what_the_module_has(norm: nn.Module, params: int) -> None:
+    graph = trace(nn.Sequential(CONV["conv"], norm), (1, 8, 8))
+    assert graph_cost(graph, (1, 8, 8)).params == 40 + params
+
+
+def test_norms_by_statistics_of_the_map_are_known_as_such() -> None:
+    (node,) = trace(nn.GroupNorm(2, 4), (4, 5, 5))
+    assert node.layer == Counted(Norm("group"), 8)
+
+
+def test_weight_normalised_and_subclassed_layers_are_layers_of_torch() -> None:
+    class Mine(nn.Conv2d):
+        """Other weights, the same forward."""
+
+    normalised = nn.utils.parametrizations.weight_norm(nn.Conv2d(1, 4, 3))
+    graph = trace(nn.Sequential(normalised, Mine(4, 2, 3)), (1, 8, 8))
+    assert names(graph) == ["0", "1"]
+    assert graph_cost(graph, (1, 8, 8)).params == sum(p.numel() for p in normalised.parameters()) + 74
+
+
+# --- nothing is left behind -------------------------------------------------------------------------------------------
+
+
+def test_the_module_is_left_as_it_was() -> None:
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.add_(1)
+        return self.drop(self.norm(self.conv(x))) + torch.ones(1)
+
+    module = Apply(forward, norm=nn.BatchNorm2d(4), drop=nn.Dropout(0.5), **copy.deepcopy(CONV))
+    module.register_buffer("seen", torch.zeros(1))
+    module.train()
+    module.norm.eval()
+    state, attributes, modes = (
+        copy.deepcopy(module.state_dict()),
+        set(vars(module)),
+        [m.training for m in module.modules()],
+    )
+    random = torch.get_rng_state()
+    trace(module, (1, 8, 8))
+    assert [m.training for m in module.modules()] == modes
+    assert set(vars(module)) == attributes
+    assert module.state_dict().keys() == state.keys()
+    assert all(torch.equal(value, state[key]) for key, value in module.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+# --- the oracle: where the input gradient is not zero -----------------------------------------------------------------
+
+
+def gradient_support(module: nn.Module, input_shape: Shape, cell: tuple[int, ...]) -> list[tuple[int, int]]:
+    """First and last pixel, per axis, that the output cell depends on: all weights positive, no activations."""
+    for parameter in module.parameters():
+        nn.init.constant_(parameter, 1.0)
+    x = torch.zeros(1, *input_shape, requires_grad=True)
+    module.eval()(x)[(0, slice(None), *cell)].sum().backward()
+    seen = x.grad.abs().sum((0, 1)).nonzero()
+    return [(int(axis.min()), int(axis.max())) for axis in seen.T]
+
+
+ORACLES = {
+    "strided, dilated": nn.Sequential(nn.Conv2d(1, 2, 3, 2, padding=1), nn.Conv2d(2, 2, (3, 2), dilation=2, padding=2)),
+    "same, even": nn.Sequential(nn.Conv2d(1, 2, 4, padding="same", dilation=1), nn.AvgPool2d(3, 2, 1, ceil_mode=True)),
+    "reflect, then circular": nn.Sequential(
+        nn.Conv2d(1, 1, 5, padding=3, padding_mode="reflect"), nn.Conv2d(1, 1, 3, 2, 1, padding_mode="circular")
+    ),
+    "pads and crops": nn.Sequential(nn.ZeroPad2d((-1, 0, 1, 0)), nn.ReplicationPad2d((1, 2, 0, 0)), nn.AvgPool2d(2)),
+    "bins of unequal size": nn.Sequential(nn.Conv2d(1, 1, 3), nn.AdaptiveAvgPool2d((3, 4)), nn.Conv2d(1, 1, 2)),
+    "branches": Apply(
+        lambda self, x: torch.cat([self.a(x) + self.b(x), self.c(x)], 1),
+        a=nn.Conv2d(1, 1, 3, 2, 1),
+        b=nn.AvgPool2d(2, ceil_mode=True),
+        c=nn.Conv2d(1, 3, 7, 2, padding=3),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_intervals_are_the_support_of_the_input_gradient(name: str) -> None:
+    module, shape = ORACLES[name], (1, 13, 15)
+    graph = trace(module, shape)
+    field, out = fields_of(graph, shape)[-1], shapes_of(graph, shape)[-1]
+    cells = [(0, 0), (out[1] // 2, out[2] // 2), (out[1] - 1, out[2] - 1)]
+    intervals = [[axis.intervals[index] for axis, index in zip(field, cell, strict=True)] for cell in cells]
+    assert intervals == [gradient_support(module, shape, cell) for cell in cells]
+
+
+# --- what cannot be traced says so in one line ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (nn.Sequential(nn.ConvTranspose2d(1, 1, 3)), "0: the operator nn.ConvTranspose2d is not known, "),
+        (
+            Apply(lambda self, x: F.interpolate(x, scale_factor=2)),
+            "interpolate: the operator interpolate is not known, ",
+        ),
+        (Apply(lambda self, x: x.permute(0, 1, 3, 2)), "permute: the operator Tensor.permute is not known, "),
+        (Apply(lambda self, x: x[:, :, 1:]), "getitem: the operator getitem is not known, "),
+        (
+            Apply(lambda self, x: F.softmax(x, 2)),
+            "softmax: the operator softmax is known over the channels only, ",
+        ),
+        (
+            Apply(lambda self, x: x.view(x.size(0), 4, 16)),
+            "view: the operator Tensor.view from 1x8x8 to 4x16 is not a flattening, ",
+        ),
+        (
+            Apply(lambda self, x: x.sum() if x.sum() > 0 else x),
+            "Apply: torch.fx cannot follow its forward: symbolically ",
+        ),
+        (Apply(lambda self, x: (x.relu(), x)), "Apply: forward must return one tensor, but returns a tuple"),
+        (Apply(lambda self, x: torch.zeros(2, 3)), "Apply: the output of forward does not depend on its input"),
+        (Apply(lambda self, x: x), "Apply has no layers: its output is its input"),
+        (Apply(lambda self, x: x + self.gap(x), gap=nn.AdaptiveAvgPool2d(1)), "add: a sum needs inputs of one shape"),
+        (
+            nn.Sequential(nn.MaxPool2d(2, return_indices=True)),
+            "0: the operator nn.MaxPool2d does not give one tensor with a batch, ",
+        ),
+    ],
+)
+def test_what_is_not_known_is_named(module: nn.Module, message: str) -> None:
+    with pytest.raises(TraceError) as error:
+        trace(module, (1, 8, 8))
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+def test_a_forward_that_fails_is_named_with_its_reason() -> None:
+    with pytest.raises(ModelError) as error:
+        trace(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(5, 2)), (1, 8, 8))
+    assert str(error.value).startswith("2: forward fails for an input of 1x8x8: ")
+    assert str(error.value).endswith("mat1 and mat2 shapes cannot be multiplied (2x144 and 5x2)")
+
+
+def test_a_forward_that_raises_by_itself_is_named_with_its_reason() -> None:
+    def forward(self, x: Tensor) -> Tensor:
+        raise RuntimeError("no weather today\nand none tomorrow")
+
+    with pytest.raises(ModelError, match=r"^Apply: forward fails for an input of 1x8x8: no weather today$"):
+        trace(Apply(forward), (1, 8, 8))
+
+
+def test_a_second_input_is_asked_for_by_name() -> None:
+    class Two(nn.Module):
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+            return x * mask
+
+    with pytest.raises(ModelError, match=r"^Two: forward needs a second input, 'mask'$"):
+        trace(Two(), (1, 8, 8))
+
+
+def test_arguments_with_a_default_keep_it() -> None:
+    class Optional(nn.Module):
+        def forward(self, x: Tensor, negate: bool = False, scale: float | None = None) -> Tensor:
+            return -x if negate or scale else x.relu()
+
+    assert names(trace(Optional(), (1, 8, 8))) == ["relu"]
