@@ -7,9 +7,9 @@ per class. ``sections`` names those rooms and fills them with layers; every othe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from budgetnet.errors import ArchitectureError
 from budgetnet.layers import (
@@ -64,6 +64,22 @@ class Style:
         _yes_or_no("style.bias", self.bias)
 
 
+class Form(NamedTuple):
+    """All of a block but its width and its dropout: what decides maps and receptive fields, and how cost follows width."""
+
+    kind: str
+    kernel: Pair
+    stride: int
+    padding: Pair
+    dilation: int
+    groups: int
+    bare: bool
+
+    def block(self, width: int) -> Block:
+        """A block of this form, without dropout."""
+        return Block(width, *self)
+
+
 @dataclass(frozen=True)
 class Block:
     """One block of ``width`` channels.
@@ -99,6 +115,11 @@ class Block:
             raise ArchitectureError(f"a separable block sets its own groups, but got groups={self.groups}")
         if self.kind == "residual" and self.padding != same_padding(self.kernel, self.dilation):
             raise ArchitectureError("a residual block needs padding 'same', or x and f(x) differ in size")
+
+    @property
+    def form(self) -> Form:
+        """The block without its width and its dropout."""
+        return Form(self.kind, self.kernel, self.stride, self.padding, self.dilation, self.groups, self.bare)
 
 
 @dataclass(frozen=True)
@@ -171,11 +192,12 @@ class Architecture:
         return tuple(block.width for block in self.blocks)
 
     def with_widths(self, widths: Sequence[int]) -> Architecture:
-        """The same network with other widths, one per block."""
+        """The same network with other widths, one per block. Raises ArchitectureError."""
+        if len(widths) != len(self.blocks):
+            raise ArchitectureError(f"a network of {len(self.blocks)} blocks needs as many widths, but got {len(widths)}")
         remaining = iter(widths)
         body = tuple(
-            Block(**{**vars(piece), "width": next(remaining)}) if isinstance(piece, Block) else piece
-            for piece in self.body
+            replace(piece, width=next(remaining)) if isinstance(piece, Block) else piece for piece in self.body
         )
         return Architecture(body, self.head, self.style, self.input_shape)
 
@@ -210,19 +232,31 @@ class Architecture:
 
     def _walk(self) -> Iterator[tuple[str, Piece, Shape]]:
         """Every piece with the name of its room and the shape that enters it."""
-        shape, stage, seen_block = self.input_shape, 0, False
-        for piece in self.body:
-            opens = isinstance(piece, Transition) or piece.stride > 1
-            if seen_block and (opens or stage == 0):
-                stage += 1
-            name = f"stage{stage}" if stage else "stem"
+        shape = self.input_shape
+        for position, (name, piece) in enumerate(zip(self._rooms(), self.body, strict=True)):
             yield name, piece, shape
             try:
                 shape = piece_shape(piece, self.style, shape)
             except ArchitectureError as error:
-                raise ArchitectureError(f"{name}: {error}") from None
-            seen_block = seen_block or isinstance(piece, Block)
+                raise self.located(error, position) from None
         yield "head", self.head, shape
+
+    def _rooms(self) -> list[str]:
+        """The room of every piece of the body."""
+        rooms, stage, seen_block = [], 0, False
+        for piece in self.body:
+            opens = isinstance(piece, Transition) or piece.stride > 1
+            if seen_block and (opens or stage == 0):
+                stage += 1
+            rooms.append(f"stage{stage}" if stage else "stem")
+            seen_block = seen_block or isinstance(piece, Block)
+        return rooms
+
+    def located(self, error: ArchitectureError, position: int) -> ArchitectureError:
+        """``error`` with the room of the piece at ``position`` in front; the head names itself."""
+        if position == len(self.body):
+            return error
+        return ArchitectureError(f"{self._rooms()[position]}: {error}")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; every field written out."""
@@ -268,6 +302,13 @@ def expand(piece: Piece, style: Style, shape: Shape) -> tuple[Part, ...]:
 def piece_shape(piece: Piece, style: Style, shape: Shape) -> Shape:
     """Shape after one piece. Raises ArchitectureError when it does not fit its input."""
     return shape_after(expand(piece, style, shape), shape)
+
+
+def piece_graph(piece: Piece, style: Style, shape: Shape) -> Graph:
+    """The layers of one piece as a graph of its own. Raises ArchitectureError when they do not fit a map of ``shape``."""
+    parts = expand(piece, style, shape)
+    shape_after(parts, shape)  # its errors leave the naming of the place to who knows it
+    return graph_of([(str(index), part) for index, part in enumerate(parts)])
 
 
 def _plain(block: Block, style: Style, channels: int) -> tuple[Part, ...]:

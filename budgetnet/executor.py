@@ -26,7 +26,7 @@ from budgetnet.layers import Shape
 from budgetnet.recipe import EpochResult, Recipe
 
 if TYPE_CHECKING:
-    from budgetnet.data import DataSet, Split
+    from budgetnet.dataset import DataSet, Split
 
 MAX_DEATHS = 3  # workers that die one after the other without finishing an epoch before the executor gives up
 STOP_GRACE = 5.0  # seconds that a worker is given to leave before it is terminated

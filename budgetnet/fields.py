@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from budgetnet.architecture import Architecture, Block, Style, Transition, expand, piece_shape
-from budgetnet.layers import Adaptive, Graph, Interval, Shape, Slide, View, graph_of, input_shapes, shapes_of
+from budgetnet.architecture import Architecture, Block, Form, Style, Transition, piece_graph, piece_shape
+from budgetnet.errors import ArchitectureError
+from budgetnet.layers import Adaptive, Graph, Interval, Shape, Slide, View, input_shapes, shapes_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,17 +108,32 @@ def fields_of(graph: Graph, input_shape: Shape, entering: Field | None = None) -
 
 def feature_field(architecture: Architecture) -> tuple[Shape, Field]:
     """Shape and receptive field of the last map before the head; pieces seen before are answered from memory."""
-    shape = architecture.input_shape
-    field: Field = tuple(image_axis(pixels) for pixels in shape[1:])
-    for piece in architecture.body:
-        shape, field = _piece_field(piece, architecture.style, shape, field)
-    return shape, field
+    channels = architecture.input_shape[0]
+    field: Field = tuple(image_axis(pixels) for pixels in architecture.input_shape[1:])
+    for position, piece in enumerate(architecture.body):
+        try:
+            if isinstance(piece, Block):
+                if piece.groups > 1:
+                    piece_shape(piece, architecture.style, (channels, *_cells(field)))  # groups must divide the widths
+                channels, field = piece.width, _piece_field(piece.form, field)
+            else:
+                field = _piece_field(piece, field)
+        except ArchitectureError as error:
+            raise architecture.located(error, position) from None
+    return (channels, *_cells(field)), field
 
 
-@lru_cache(maxsize=1 << 17)
-def _piece_field(piece: Block | Transition, style: Style, shape: Shape, field: Field) -> tuple[Shape, Field]:
-    graph = graph_of([(str(index), part) for index, part in enumerate(expand(piece, style, shape))])
-    return piece_shape(piece, style, shape), fields_of(graph, shape, field)[-1]
+def _cells(field: Field) -> tuple[int, ...]:
+    """The map that a field belongs to."""
+    return tuple([len(axis.intervals) for axis in field])
+
+
+@lru_cache(maxsize=1 << 14)
+def _piece_field(piece: Form | Transition, field: Field) -> Field:
+    """The field after a piece, whatever its width. Raises ArchitectureError when it does not fit the map."""
+    block = piece.block(piece.groups) if isinstance(piece, Form) else piece
+    shape = (piece.groups if isinstance(piece, Form) else 1, *_cells(field))
+    return fields_of(piece_graph(block, Style(), shape), shape, field)[-1]
 
 
 def extent(field: Field) -> tuple[int, ...]:

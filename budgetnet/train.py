@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from budgetnet.augment import augment, normalise
-from budgetnet.data import Split
+from budgetnet.dataset import Split
 from budgetnet.errors import TrainingDiverged
 from budgetnet.recipe import EpochResult, Recipe, learning_rate
 

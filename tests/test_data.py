@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from budgetnet import data
-from budgetnet.data import DataSet, Split, holdout_indices, load, stratified_indices
+from budgetnet import data, dataset, readers
+from budgetnet.data import load
+from budgetnet.dataset import DataSet, Split, holdout_indices, stratified_indices
 from budgetnet.errors import DataError
 
 
@@ -65,7 +66,7 @@ SPLIT_DIGEST = "c542c83ec96f04ae5d30e1a372ef4e7c251f3cfd0e1c3c22b4ebdbc1b03d1590
 
 
 def test_mean_and_std_of_mnist_are_those_of_its_training_images(mnist):
-    mean, std = data._moments(mnist.training().images)
+    mean, std = dataset._moments(mnist.training().images)
     assert mnist.mean[0] == pytest.approx(mean[0], abs=5e-5)
     assert mnist.std[0] == pytest.approx(std[0], abs=5e-5)
 
@@ -73,7 +74,7 @@ def test_mean_and_std_of_mnist_are_those_of_its_training_images(mnist):
 def test_moments_are_those_of_each_channel():
     images = torch.from_numpy(noise(50, 3, 8, 8))
     images[:, 2] = 9
-    mean, std = data._moments(images)
+    mean, std = dataset._moments(images)
     pixels = images.double().transpose(0, 1).flatten(1) / 255
     assert mean == pytest.approx(pixels.mean(1).tolist(), abs=1e-9)
     assert std[:2] == pytest.approx(pixels.std(1, correction=0)[:2].tolist(), abs=1e-9)
@@ -221,7 +222,7 @@ def test_wrong_idx_files(tmp_path):
 @pytest.mark.parametrize(
     ("shape", "expected"), [((8, 6), (1, 8, 6)), ((8, 6, 3), (3, 8, 6)), ((3, 8, 6), (3, 8, 6)), ((3, 8, 3), (3, 3, 8))]
 )
-@pytest.mark.parametrize("keys", data.NPZ_KEYS)
+@pytest.mark.parametrize("keys", readers.NPZ_KEYS)
 def test_npz(tmp_path, shape, expected, keys):
     path, labels = tmp_path / "set.npz", np.arange(24) % 4
     arrays = [noise(24, *shape), labels, noise(8, *shape, seed=1), labels[:8, None]]

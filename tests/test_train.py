@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from budgetnet.augment import _grid, augment, normalise, random_maps
-from budgetnet.data import Split, load
+from budgetnet.data import load
+from budgetnet.dataset import Split
 from budgetnet.errors import RecipeError, TrainingDiverged
 from budgetnet.recipe import RANGES, Affine, Recipe, learning_rate
 from budgetnet.train import _cheap_dropout, _dropout, evaluate, has_bf16, make_optimizer, predict, train
