@@ -65,7 +65,7 @@ class Style:
 
 
 class Form(NamedTuple):
-    """All of a block but its width and its dropout: what decides maps and receptive fields, and how cost follows width."""
+    """All of a block but its width and its dropout: it decides maps, receptive fields, and how cost follows width."""
 
     kind: str
     kernel: Pair
@@ -194,7 +194,9 @@ class Architecture:
     def with_widths(self, widths: Sequence[int]) -> Architecture:
         """The same network with other widths, one per block. Raises ArchitectureError."""
         if len(widths) != len(self.blocks):
-            raise ArchitectureError(f"a network of {len(self.blocks)} blocks needs as many widths, but got {len(widths)}")
+            raise ArchitectureError(
+                f"a network of {len(self.blocks)} blocks needs as many widths, but got {len(widths)}"
+            )
         remaining = iter(widths)
         body = tuple(
             replace(piece, width=next(remaining)) if isinstance(piece, Block) else piece for piece in self.body
@@ -305,7 +307,7 @@ def piece_shape(piece: Piece, style: Style, shape: Shape) -> Shape:
 
 
 def piece_graph(piece: Piece, style: Style, shape: Shape) -> Graph:
-    """The layers of one piece as a graph of its own. Raises ArchitectureError when they do not fit a map of ``shape``."""
+    """The layers of one piece as a graph of its own. Raises ArchitectureError when they do not fit their input."""
     parts = expand(piece, style, shape)
     shape_after(parts, shape)  # its errors leave the naming of the place to who knows it
     return graph_of([(str(index), part) for index, part in enumerate(parts)])

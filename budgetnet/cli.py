@@ -96,6 +96,9 @@ def search(
     data: Annotated[
         str | None, typer.Option(help="mnist, a torchvision name, a folder of class folders or IDX files, or an .npz.")
     ] = None,
+    images: Annotated[
+        int | None, typer.Option(help="Train on so many images, a stratified part, for a quick look; all by default.")
+    ] = None,
     study: Annotated[str | None, typer.Option(help="Name of the study; by default <space>-<budget>.")] = None,
     storage: StorageOption = None,
     epochs: Annotated[int, typer.Option(help="Epochs a trial.")] = 15,
@@ -124,6 +127,7 @@ def search(
         budget=budget,
         space=space,
         data=data,
+        images=images,
         study=study,
         storage=storage,
         trials=trials,
@@ -201,13 +205,14 @@ def trials(
     study: StudyOption = None,
     storage: StorageOption = None,
     every: Annotated[bool, typer.Option("--all", help="Also what was pruned, rejected or failed.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with curves and recipes.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List what a study has found, the best first.
 
     Example: budgetnet trials --study mnist-8000
     """
-    from budgetnet.display import trials_table
+    from budgetnet.display import trials_csv, trials_table
     from budgetnet.study import open_study
 
     opened = open_study(study, storage)
@@ -216,6 +221,9 @@ def trials(
         records += [record for record in opened.records() if record.state != "finished"]
     if as_json:
         typer.echo(json.dumps([record.to_dict() for record in records]))
+        return
+    if as_csv:
+        typer.echo(trials_csv(records), nl=False)
         return
     _console().print(trials_table(records, opened.settings.budget, f"study {opened.where.name}"))
 

@@ -261,7 +261,15 @@ class Search:
         trial.set_user_attr("seed", record.seed)
         self._running[trial.number] = _Running(trial, record, candidate.key)
         self._executor.submit(
-            Job(trial.number, candidate.architecture, candidate.recipe, self._settings.data, "search", record.seed)
+            Job(
+                trial.number,
+                candidate.architecture,
+                candidate.recipe,
+                self._settings.data,
+                "search",
+                record.seed,
+                images=self._settings.images,
+            )
         )
         return record
 

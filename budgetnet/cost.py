@@ -91,12 +91,12 @@ def cost_by_width(architecture: Architecture) -> Callable[[Sequence[int]], Cost]
     style, cells = architecture.style, architecture.input_shape[1:]
     laws: list[tuple[Law, bool]] = []
     for position, piece in enumerate((*architecture.body, architecture.head)):
-        is_block = isinstance(piece, Block)
+        form = piece.form if isinstance(piece, Block) else piece
         try:
-            law, cells = _law(piece.form if is_block else piece, style.norm, style.bias, cells)
+            law, cells = _law(form, style.norm, style.bias, cells)
         except ArchitectureError as error:
             raise architecture.located(error, position) from None
-        laws.append((law, is_block))
+        laws.append((law, form is not piece))
 
     def spent(widths: Sequence[int]) -> Cost:
         remaining = iter(widths)
@@ -127,7 +127,8 @@ def _law(piece: Form | Transition | Head, norm: str, bias: bool, cells: Shape) -
     """The law of one piece on a map of ``cells``, and the map after it. Raises ArchitectureError if it does not fit.
 
     Read off the layers of a few narrow pieces (``_polynomials``), so that no formula is written twice. A residual block
-    has another law where its shortcut is its input; with groups, widths must divide, and every pair is counted.
+    has another law where its width is its input's and no shortcut is needed; with groups, which must divide both
+    widths, every pair of widths is counted by itself.
     """
 
     def counts(channels: int, width: int) -> list[int]:
@@ -142,8 +143,8 @@ def _law(piece: Form | Transition | Head, norm: str, bias: bool, cells: Shape) -
             return lru_cache(maxsize=1 << 12)(lambda c, w: _spent(counts(c, w))), after
         law = _evaluator(counts)
         if block.kind == "residual":
-            narrow = _evaluator(lambda _, w: counts(w, w))
-            return lambda c, w: narrow(c, w) if c == w else law(c, w), after
+            same_width = _evaluator(lambda _, w: counts(w, w))
+            return lambda c, w: same_width(c, w) if c == w else law(c, w), after
         return law, after
     return _evaluator(counts), piece_shape(piece, Style(), (1, *cells))[1:]
 
@@ -171,8 +172,8 @@ def _evaluator(counts: Counter) -> Law:
 def _polynomials(counts: Counter) -> list[tuple[int, int, int, int, int]]:
     """Each count as (k, kc, kw, kcw, kww), meaning k + kc·c + kw·w + kcw·c·w + kww·w².
 
-    Params and MACs of a layer are products of at most two widths, activations are sums of single ones; the first
-    convolution of a piece alone sees c. Five networks with c ≠ w decide the five coefficients by finite differences.
+    Params and MACs of a layer are products of at most two widths, never c·c; activations are sums of single ones. So
+    five pieces with c ≠ w decide the five coefficients, by finite differences.
     """
     samples = [counts(c, w) for c, w in ((1, 2), (1, 3), (1, 4), (5, 2), (5, 3))]
     polynomials = []
@@ -187,8 +188,4 @@ def _polynomials(counts: Counter) -> list[tuple[int, int, int, int, int]]:
 
 def _upper(lines: set[tuple[int, ...]]) -> list[tuple[int, ...]]:
     """The lines that are highest somewhere: without those that another is above for all widths."""
-    return [
-        line
-        for line in lines
-        if not any(other != line and all(map(le, line, other)) for other in lines)
-    ]
+    return [line for line in lines if not any(other != line and all(map(le, line, other)) for other in lines)]

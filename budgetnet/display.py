@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import time
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -77,6 +80,29 @@ def trials_table(records: Iterable[TrialRecord], budget: int, title: str | None 
             Text(str(record.architecture) if record.architecture else record.reason or ""),
         )
     return table
+
+
+def trials_csv(records: Iterable[TrialRecord]) -> str:
+    """Every trial as a CSV row; the curve is validation accuracies by spaces, the recipe JSON."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("trial", "state", "value", "params", "macs", "receptive_field", "network", "curve", "recipe"))
+    for record in records:
+        cost = record.cost
+        writer.writerow(
+            (
+                record.number,
+                record.state,
+                "" if record.value is None else f"{record.value:.6f}",
+                cost.params if cost else "",
+                cost.macs if cost else "",
+                record.receptive_field or "",
+                record.architecture or "",
+                " ".join(f"{accuracy:.6f}" for accuracy in record.curve),
+                json.dumps(record.recipe.to_dict()) if record.recipe else "",
+            )
+        )
+    return out.getvalue()
 
 
 class Watcher(Protocol):

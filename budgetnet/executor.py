@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,7 +36,8 @@ STOP_GRACE = 5.0  # seconds that a worker is given to leave before it is termina
 @dataclass(frozen=True)
 class Job:
     """One training run. ``split``: "search" trains on the training part and judges on validation, "final" trains on
-    all training images and judges on test. ``weights``: file that receives the final state dict (safetensors)."""
+    all training images and judges on test. ``weights``: file that receives the final state dict (safetensors).
+    ``images``: train on so many, a stratified part; None is all."""
 
     id: int
     architecture: Architecture
@@ -44,6 +46,7 @@ class Job:
     split: str
     seed: int
     weights: str | None = None
+    images: int | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def run_job(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[
     from budgetnet.train import train
 
     try:
-        data, training, evaluation = _splits(job.data, job.architecture.input_shape, job.split)
+        data, training, evaluation = _splits(job.data, job.architecture.input_shape, job.split, job.images)
         model = build(job.architecture, job.seed)
         yield Audited(job.id, audit(model, cost(job.architecture), job.architecture.input_shape))
         epochs = train(
@@ -144,12 +147,14 @@ def run_job(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[
 
 
 @lru_cache(maxsize=1)
-def _splits(spec: str, shape: Shape, split: str) -> tuple[DataSet, Split, Split]:
+def _splits(spec: str, shape: Shape, split: str, images: int | None) -> tuple[DataSet, Split, Split]:
     """The data that a job needs, read once a process: (description, to train on, to judge on)."""
     from budgetnet.data import load
 
     channels, height, width = shape
     data = load(spec, image_shape=(channels, height, width))
+    if images is not None:
+        data = data.limited(images, sys.maxsize)
     return data, *(data.search_splits() if split == "search" else data.final_splits())
 
 

@@ -24,7 +24,7 @@ class Axis:
     size, jump, start: width of the unclipped field, distance between neighbouring fields, first pixel of the first
     field (negative: inside the padding); None where the fields are not a regular grid.
 
-    Compared by identity, so that the memo of ``_through`` costs one pointer hash a look-up.
+    Compared by identity, so that a look-up in the memos below costs one pointer hash; ``_axis`` makes each only once.
     """
 
     intervals: tuple[Interval | None, ...]
@@ -44,25 +44,31 @@ Field = tuple[Axis, ...]
 """The receptive field of one feature map: an Axis for each axis of the map."""
 
 
+@lru_cache(maxsize=1 << 14)
+def _axis(
+    intervals: tuple[Interval | None, ...], size: int | None = None, jump: int | None = None, start: int | None = None
+) -> Axis:
+    """The one Axis of this content, however it was reached: networks that see alike share what follows."""
+    return Axis(intervals, size, jump, start)
+
+
 @lru_cache(maxsize=1024)
 def image_axis(pixels: int) -> Axis:
     """The input itself: every pixel sees itself."""
-    return Axis(tuple((i, i) for i in range(pixels)), 1, 1, 0)
+    return _axis(tuple((i, i) for i in range(pixels)), 1, 1, 0)
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 14)
 def _through(axis: Axis, view: View) -> Axis:
     """The axis after a layer that looks at it through ``view``."""
     size = len(axis.intervals)
     if isinstance(view, Adaptive) and size % view.outputs == 0:
         bins = size // view.outputs
         view = Slide(bins, bins, 0, 1, view.outputs)
-    intervals = tuple(
-        _hull([axis.intervals[cell] for cell in view.cells(index, size)]) for index in range(view.outputs)
-    )
+    intervals = tuple([_hull([axis.intervals[cell] for cell in window]) for window in _windows(view, size)])
     if isinstance(view, Adaptive) or axis.size is None or axis.jump is None or axis.start is None:
-        return Axis(intervals, None, None, None)
-    return Axis(
+        return _axis(intervals)
+    return _axis(
         intervals,
         axis.size + (view.kernel - 1) * view.dilation * axis.jump,
         axis.jump * view.stride,
@@ -70,13 +76,19 @@ def _through(axis: Axis, view: View) -> Axis:
     )
 
 
+@lru_cache(maxsize=1 << 12)
+def _windows(view: View, size: int) -> list[Sequence[int]]:
+    """Per output index, the cells of a map of ``size`` that it sees."""
+    return [view.cells(index, size) for index in range(view.outputs)]
+
+
 def _hull(intervals: Sequence[Interval | None]) -> Interval | None:
     """From the first to the last pixel of all; None where only padding is seen."""
-    seen = [interval for interval in intervals if interval is not None]
-    return (min(first for first, _ in seen), max(last for _, last in seen)) if seen else None
+    seen = [interval for interval in intervals if interval]
+    return (min([first for first, _ in seen]), max([last for _, last in seen])) if seen else None
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 14)
 def _join(axes: tuple[Axis, ...]) -> Axis:
     """Several branches into one map: each index sees what any branch sees."""
     if len(set(axes)) == 1:
@@ -84,10 +96,10 @@ def _join(axes: tuple[Axis, ...]) -> Axis:
     intervals = tuple(_hull(cells) for cells in zip(*(axis.intervals for axis in axes), strict=True))
     first = axes[0]
     if any(axis.jump is None or axis.jump != first.jump for axis in axes):
-        return Axis(intervals, None, None, None)
+        return _axis(intervals)
     start = min(axis.start for axis in axes if axis.start is not None)
     end = max(axis.start + axis.size for axis in axes if axis.start is not None and axis.size is not None)
-    return Axis(intervals, end - start, first.jump, start)
+    return _axis(intervals, end - start, first.jump, start)
 
 
 def fields_of(graph: Graph, input_shape: Shape, entering: Field | None = None) -> list[Field]:
@@ -96,13 +108,26 @@ def fields_of(graph: Graph, input_shape: Shape, entering: Field | None = None) -
     ``entering``: field of the graph's own input where it follows other layers; the image itself by default.
     """
     source = entering if entering is not None else tuple(image_axis(pixels) for pixels in input_shape[1:])
+    return _follow(_looks(graph, input_shape), source)
+
+
+Look = tuple[tuple[int, ...], tuple[View, ...] | None]
+"""The inputs of a node, and what it sees of them."""
+
+
+def _looks(graph: Graph, input_shape: Shape) -> list[Look]:
     shapes = shapes_of(graph, input_shape)
+    return [(node.inputs, node.layer.views(input_shapes(node, shapes, input_shape)[0])) for node in graph]
+
+
+def _follow(looks: Sequence[Look], source: Field) -> list[Field]:
     fields: list[Field] = []
-    for node in graph:
-        inputs = [source if index < 0 else fields[index] for index in node.inputs]
-        field = tuple(_join(axes) for axes in zip(*inputs, strict=True)) if len(inputs) > 1 else inputs[0]
-        views = node.layer.views(input_shapes(node, shapes, input_shape)[0])
-        fields.append(field if not views else tuple(map(_through, field, views)))
+    for inputs, views in looks:
+        field = fields[inputs[0]] if inputs[0] >= 0 else source
+        if len(inputs) > 1:
+            entering = [fields[index] if index >= 0 else source for index in inputs]
+            field = tuple(_join(axes) for axes in zip(*entering, strict=True))
+        fields.append(tuple(map(_through, field, views)) if views else field)
     return fields
 
 
@@ -128,12 +153,17 @@ def _cells(field: Field) -> tuple[int, ...]:
     return tuple([len(axis.intervals) for axis in field])
 
 
-@lru_cache(maxsize=1 << 14)
+@lru_cache(maxsize=1 << 15)
 def _piece_field(piece: Form | Transition, field: Field) -> Field:
     """The field after a piece, whatever its width. Raises ArchitectureError when it does not fit the map."""
+    return _follow(_piece_looks(piece, _cells(field)), field)[-1]
+
+
+@lru_cache(maxsize=1 << 12)
+def _piece_looks(piece: Form | Transition, cells: tuple[int, ...]) -> list[Look]:
     block = piece.block(piece.groups) if isinstance(piece, Form) else piece
-    shape = (piece.groups if isinstance(piece, Form) else 1, *_cells(field))
-    return fields_of(piece_graph(block, Style(), shape), shape, field)[-1]
+    shape = (piece.groups if isinstance(piece, Form) else 1, *cells)
+    return _looks(piece_graph(block, Style(), shape), shape)
 
 
 def extent(field: Field) -> tuple[int, ...]:

@@ -53,6 +53,7 @@ class Request:
     budget: int = 8000
     space: str = "mnist"
     data: str | None = None  # by default the space's
+    images: int | None = None  # train on so many, stratified; all by default
     study: str | None = None  # by default <space>-<budget>
     storage: str | None = None  # by default SQLite in the study's folder
     trials: int = 24
@@ -75,13 +76,15 @@ class Request:
             raise WorkerError(f"--workers must be at least 0, but got {self.workers}")
         _at_least("--epochs", self.epochs, 1)
         _at_least("--seed", self.seed, 0)
+        if self.images is not None:
+            _at_least("--images", self.images, 1)
         space = load_space(self.space)
         self.place(space)
         space.check_reachable(limits)
         data = self.data or space.data
         _check_data(space, data)
         plain = space.to_plain()
-        return space, Settings(plain, *limits.as_tuple(), data, self.epochs, self.seed), plan
+        return space, Settings(plain, *limits.as_tuple(), data, self.images, self.epochs, self.seed), plan
 
     def place(self, space: SearchSpace) -> StudyPlace:
         """Where the study is or will be. Raises StudyError for a name that is no plain folder name."""

@@ -60,7 +60,7 @@ class Stem(_Strict):
 class Stage(_Strict):
     """Blocks at one resolution. ``downsample`` (how the stage is entered) is not asked of the first stage.
 
-    ``squeeze``: width of a 1x1 block that follows the downsampling, relative to the stage before; 0 is none.
+    ``squeeze``: width of a 1x1 block that follows a pooling, relative to the block before; 0 is none.
     """
 
     depth: Annotated[Dimension, dimension(whole(1, 32))] = Dimension((1,))
@@ -220,7 +220,7 @@ class _Pieces:
     def add_stage(self, stage: Stage, number: int, trial: Suggester) -> None:
         place = f"stage{number}"
         downsample = stage.downsample.suggest(trial, f"{place}.downsample") if number > 1 else "none"
-        squeeze = stage.squeeze.suggest(trial, f"{place}.squeeze")
+        squeeze = 0 if downsample == "stride" else stage.squeeze.suggest(trial, f"{place}.squeeze")
         if downsample in POOLS:
             self.body.append(Transition(downsample))
         if squeeze:

@@ -11,7 +11,7 @@ import re
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class Settings:
     max_macs: int | None
     max_activations: int | None
     data: str
+    images: int | None
     epochs: int
     seed: int
 
@@ -165,7 +166,10 @@ class Study:
     def records(self) -> list[TrialRecord]:
         """Every trial, in the order of their numbers."""
         with storage_errors(self.where):
-            return [_record(trial) for trial in self.inner.get_trials(deepcopy=False)]
+            trials = self.inner.get_trials(deepcopy=False)
+        again = {trial.user_attrs.get("again") for trial in trials}  # numbers of trials that were queued again
+        records = [_record(trial) for trial in trials]
+        return [replace(r, reason="interrupted; queued again") if r.number in again else r for r in records]
 
     def record(self, number: int) -> TrialRecord:
         """One trial. Raises StudyError when there is no such trial."""

@@ -220,6 +220,7 @@ def test_what_a_crash_left_running_is_queued_again(replayed: Callable[..., Searc
     list(after.run())
     records = after.study.records()
     assert [record.state for record in records] == ["failed", "finished", "finished"]
+    assert records[0].reason == "interrupted; queued again"
     assert after.study.inner.trials[1].params == trial.params
 
 
