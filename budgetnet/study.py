@@ -236,6 +236,11 @@ def storage_errors(where: StudyPlace) -> Iterator[None]:
         raise StudyError(f"{where.shown}: the study cannot be read or written: {text}") from None
 
 
+def _in_use(where: StudyPlace, holder: Path) -> StudyError:
+    who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
+    return StudyError(f"study {where.name} is being searched by {who}; wait for it or choose --study NAME")
+
+
 @contextmanager
 def locked(where: StudyPlace) -> Iterator[None]:
     """Hold the study's lock. Raises StudyError that names the process which has it.
@@ -245,13 +250,12 @@ def locked(where: StudyPlace) -> Iterator[None]:
     holder, path = where.folder / "search.holder", where.folder / "search.lock"
     made = [folder for folder in (where.folder, where.folder.parent) if not folder.exists()]
     lock = FileLock(path, timeout=0)
-    try:
-        with storage_errors(where):
-            where.folder.mkdir(parents=True, exist_ok=True)
+    with storage_errors(where):
+        where.folder.mkdir(parents=True, exist_ok=True)
+        try:
             lock.acquire()
-    except Timeout:
-        who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
-        raise StudyError(f"study {where.name} is being searched by {who}; wait for it or choose --study NAME") from None
+        except Timeout:
+            raise _in_use(where, holder) from None
     try:
         with storage_errors(where):
             holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
