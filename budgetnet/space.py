@@ -6,7 +6,7 @@ themselves come from ``budget.fit``, so every candidate that is trained is under
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,13 +27,14 @@ from budgetnet.architecture import (
     same_padding,
 )
 from budgetnet.budget import Limits, Width, fit
-from budgetnet.cost import cost
+from budgetnet.cost import Cost, cost
 from budgetnet.dimension import Dimension, RandomDraw, Suggester, dimension, kernel_size, one_of, real, whole
 from budgetnet.errors import ArchitectureError, BudgetError, RecipeError, SpaceError
 from budgetnet.fields import extent, feature_field
 from budgetnet.layers import ACTIVATIONS
 from budgetnet.recipe import Recipe
 
+DRAWS = 3000  # random shapes looked at before a budget is called out of reach
 UNIT = 1000  # templates carry widths in thousandths, so that proportions survive being whole numbers
 
 
@@ -164,34 +165,32 @@ class SearchSpace(_Strict):
             return "last map", f"last map {shape[1]} × {shape[2]} below {self.require.final_map}"
         return None
 
-    def smallest(self, limits: Limits, draws: int = 3000) -> Architecture:
-        """The smallest valid network found: the narrowest of ``draws`` random shapes, ignoring how full they are.
+    def check_reachable(self, limits: Limits) -> None:
+        """Raise BudgetError, which says the smallest networks found, unless some network meets the limits."""
+        narrowest: list[Cost] = []
+        for network in self._narrowest():
+            narrowest.append(cost(network))
+            if limits.allow(narrowest[-1]):
+                return
+        if not narrowest:
+            raise SpaceError(f"space {self.name}: none of {DRAWS:,} random shapes is a valid network; see require")
+        params, macs = min(c.params for c in narrowest), min(c.macs for c in narrowest)
+        budget = f"--budget {limits.budget:,}" + ("" if limits.max_macs is None else f" --max-macs {limits.max_macs:,}")
+        raise BudgetError(
+            f"{budget}: no network of the space {self.name} can meet it; the smallest has {params:,} params "
+            f"(--budget {params + 1}), and the cheapest {macs:,} MACs (--max-macs {macs})"
+        )
 
-        Raises SpaceError when no draw is a valid network.
-        """
-        best: Architecture | None = None
-        for seed in range(draws):
+    def _narrowest(self) -> Iterator[Architecture]:
+        """Valid networks of DRAWS random shapes, all widths 1: nothing of these shapes is smaller."""
+        for seed in range(DRAWS):
             try:
-                draft = self.draw(RandomDraw(seed))
-                least = draft.template.with_widths(_at_least(draft))
-                if self.shortcoming(least) is None and (best is None or cost(least).params < cost(best).params):
-                    best = least
+                template = self.draw(RandomDraw(seed)).template
+                network = template.with_widths([1] * len(template.blocks))
+                if self.shortcoming(network) is None:
+                    yield network
             except ArchitectureError:
                 continue
-        if best is None:
-            raise SpaceError(f"space {self.name}: none of {draws:,} random shapes is a valid network; see require")
-        return best
-
-    def check_reachable(self, limits: Limits) -> None:
-        """Raise BudgetError, which says the smallest budget that could, unless some network meets the limits."""
-        smallest = self.smallest(limits)
-        spent = cost(smallest)
-        if over := limits.overshoot(spent):
-            missed = " and ".join(f"{excess:,} {name} too many" for name, excess in over.items())
-            raise BudgetError(
-                f"no network of the space {self.name} meets the limits: the smallest, {smallest}, has "
-                f"{spent.params:,} params and {spent.macs:,} MACs, {missed}; the least --budget is {spent.params + 1:,}"
-            )
 
     def to_plain(self) -> dict[str, Any]:
         """The whole space as plain data in one normal form; what two spaces are compared by."""
@@ -253,10 +252,6 @@ class _Pieces:
 
 def _padding(padding: str, kernel: Pair, dilation: int) -> Pair:
     return same_padding(kernel, dilation) if padding == "same" else (0, 0)
-
-
-def _at_least(draft: Draft) -> list[int]:
-    return [1] * len(draft.template.blocks)
 
 
 def _recipe_dimension(name: str, raw: Any) -> Dimension:

@@ -118,7 +118,7 @@ def test_train_one_network(
         (["freeze", "--trial", "1"], "no study under studies"),
         (["search", "--space", "minst"], "unknown space 'minst'; there are"),
         (["search", "--space", "typo.yaml"], "no such space file: typo.yaml"),
-        (["search", "--budget", "20"], "the least --budget is"),
+        (["search", "--budget", "20"], "--budget 20: no network of the space mnist can meet it"),
         (["search", "--timeout", "soon"], "--timeout must be a time such as 90s, 30m or 2h, but got 'soon'"),
         (["search", "--data", "nowhere"], "nowhere: a data set must be one of"),
         (["search", "--storage", "nonsense"], "nonsense"),

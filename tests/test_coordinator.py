@@ -240,8 +240,8 @@ def test_time_runs_out_and_the_study_goes_on_later(replayed: Callable[..., Searc
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"budget": 10}, BudgetError, "no network of the space tiny meets the limits"),
-        ({"max_macs": 10}, BudgetError, "no network of the space tiny meets the limits"),
+        ({"budget": 10}, BudgetError, "--budget 10: no network of the space tiny can meet it"),
+        ({"max_macs": 10}, BudgetError, "--max-macs 10: no network of the space tiny can meet it"),
         ({"budget": 0}, BudgetError, "budget must be at least 1, but got budget=0"),
         ({"trials": 0}, StudyError, "--trials must be at least 1, but got 0"),
         ({"epochs": 0}, StudyError, "--epochs must be at least 1, but got 0"),
