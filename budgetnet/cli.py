@@ -250,7 +250,7 @@ def show(
 
 
 def _print_trial(console: Console, record: TrialRecord, budget: int) -> None:
-    from budgetnet.display import percent, spark
+    from budgetnet.display import percent, short, spark
     from budgetnet.table import receptive_field
 
     def say(line: str) -> None:
@@ -267,7 +267,7 @@ def _print_trial(console: Console, record: TrialRecord, budget: int) -> None:
         say(f"validation: {spark(record.curve)}  {' '.join(percent(accuracy) for accuracy in record.curve)} %")
     if record.state == "finished":
         say(f"value: {percent(record.value)} % (mean of the last three epochs), {record.seconds:.0f} s of training")
-    say("recipe: " + ", ".join(f"{name} {value}" for name, value in record.recipe.to_dict().items()))
+    say("recipe: " + ", ".join(f"{name} {short(value)}" for name, value in record.recipe.to_dict().items()))
     say("")
     say(str(receptive_field(record.architecture)))
 

@@ -38,6 +38,7 @@ from budgetnet.study import LAST, Study, TrialRecord, create_or_open, locked, st
 
 MAX_IDLE = 1000  # proposals in a row that bring nothing new before the space counts as exhausted
 MAX_FAILURES = 10  # trials in a row that fail before the search gives up
+LISTEN = 1.0  # seconds between two looks for events, so that Ctrl-C is heard everywhere
 
 # --- what a watcher sees ----------------------------------------------------------------------------------------------
 
@@ -143,7 +144,7 @@ class Search:
                     if left is not None and left <= 0:
                         self.timed_out = True
                         return
-                    for event in self._executor.events(left):
+                    for event in self._executor.events(LISTEN if left is None else min(left, LISTEN)):
                         yield from self._handle(event)
             finally:
                 self._give_back()

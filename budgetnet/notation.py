@@ -2,6 +2,7 @@
 
     network  = ["[" setting … "]"] piece … ["|" head]
     setting  = CxHxW (input, default 1x28x28) · bn-relu | relu-bn | relu (any activation; default bn-relu) · bias
+             · @dropout (of every block that does not write its own)
     piece    = M | A (max, average pooling by 2; M3 by 3) | block
     block    = flags [HxW:] width [*] [/stride] [%dilation] [gGroups] [pPadding] [@dropout]
     flags    = c padded to keep the map's size · s depthwise-separable, padded · r residual, padded · v not padded
@@ -33,10 +34,11 @@ _POOLS = {"M": "max", "A": "avg"}
 
 # Nine digits are more than any rule allows, so that an absurd number is told apart before it is computed with.
 _N = r"[0-9]{1,9}"
+_DROPOUT = r"@[0-9]*\.?[0-9]+(?:e-[0-9]+)?"
 _BLOCK = re.compile(
     rf"(?P<pad>[cv]?)(?P<kind>[sr]?)(?:(?P<kernel>{_N}x{_N}):)?(?P<width>{_N})(?P<bare>\*?)(?:/(?P<stride>{_N}))?"
     rf"(?:%(?P<dilation>{_N}))?(?:g(?P<groups>{_N}))?(?:p(?P<padding>{_N}(?:x{_N})?))?"
-    r"(?:@(?P<dropout>[0-9]*\.?[0-9]+(?:e-[0-9]+)?))?"
+    rf"(?P<dropout>{_DROPOUT})?"
 )
 _POOL = re.compile(rf"([MA])({_N})?")
 
@@ -47,17 +49,35 @@ def parse(text: str) -> Architecture:
     if match is None:
         raise ArchitectureError(f"notation must read '[settings] pieces | head', but got {_shown(text)}")
     settings, pieces, head = (group.split() if group is not None else None for group in match.groups())
-    style, input_shape = _parse_settings(settings or [])
-    body = tuple(_parse_piece(token) for token in pieces or [])
+    shared, rest = _split_dropout(settings or [])
+    style, input_shape = _parse_settings(rest)
+    body = tuple(_parse_piece(token, shared) for token in pieces or [])
     return Architecture(body, Head() if head is None else _parse_head(head), style, input_shape)
 
 
 def write(architecture: Architecture) -> str:
     """The shortest notation of ``architecture``."""
-    settings = _write_settings(architecture.style, architecture.input_shape)
-    body = [_write_piece(piece) for piece in architecture.body]
+    shared = _shared_dropout(architecture)
+    settings = _write_settings(architecture.style, architecture.input_shape, shared)
+    body = [_write_piece(piece, shared) for piece in architecture.body]
     head = [] if architecture.head == Head() else ["|", *_write_head(architecture.head)]
     return " ".join([*settings, *body, *head])
+
+
+def _shared_dropout(architecture: Architecture) -> float:
+    """The dropout that is worth writing once: that of all blocks, where there are several; else 0."""
+    dropouts = {block.dropout for block in architecture.blocks}
+    return dropouts.pop() if len(dropouts) == 1 and len(architecture.blocks) > 1 else 0.0
+
+
+def _split_dropout(settings: list[str]) -> tuple[float, list[str]]:
+    """The dropout that the settings give to every block, and the other settings."""
+    given = [token for token in settings if token.startswith("@")]
+    if not given:
+        return 0.0, settings
+    if len(given) > 1 or not re.fullmatch(_DROPOUT, given[0]):
+        raise ArchitectureError(f"a dropout is given once, like @0.05, but got {_shown(' '.join(given))}")
+    return float(given[0][1:]), [token for token in settings if token not in given]
 
 
 def _parse_settings(tokens: list[str]) -> tuple[Style, Shape]:
@@ -93,29 +113,30 @@ def _orders(activation: str) -> dict[str, str]:
     return {"before": f"bn-{activation}", "after": f"{activation}-bn", "none": activation}
 
 
-def _write_settings(style: Style, input_shape: Shape) -> list[str]:
+def _write_settings(style: Style, input_shape: Shape, dropout: float) -> list[str]:
     order = _orders(style.activation)[style.norm]
     settings = [
         *(["x".join(map(str, input_shape))] if input_shape != (1, 28, 28) else []),
         *([order] if order != "bn-relu" else []),
         *(["bias"] if style.bias else []),
+        *([f"@{dropout!r}"] if dropout else []),
     ]
     return [f"[{' '.join(settings)}]"] if settings else []
 
 
-def _parse_piece(token: str) -> Block | Transition:
+def _parse_piece(token: str, dropout: float) -> Block | Transition:
     pool, block = _POOL.fullmatch(token), _BLOCK.fullmatch(token)
     try:
         if pool:
             return Transition(_POOLS[pool[1]], int(pool[2] or 2))
         if block:
-            return _parse_block(block)
+            return _parse_block(block, dropout)
     except ArchitectureError as error:
         raise ArchitectureError(f"{_shown(token)}: {error}") from None
     raise ArchitectureError(f"a piece is a width such as 12, c12, s12, r12, 1x1:10*, or M, but got {_shown(token)}")
 
 
-def _parse_block(match: re.Match[str]) -> Block:
+def _parse_block(match: re.Match[str], dropout: float) -> Block:
     kernel = parse_pair(match["kernel"] or "3x3")
     dilation = int(match["dilation"] or 1)
     kind = _KINDS[match["kind"]]
@@ -128,7 +149,7 @@ def _parse_block(match: re.Match[str]) -> Block:
         dilation=dilation,
         groups=int(match["groups"] or 1),
         bare=bool(match["bare"]),
-        dropout=float(match["dropout"] or 0),
+        dropout=dropout if match["dropout"] is None else float(match["dropout"][1:]),
     )
 
 
@@ -141,7 +162,7 @@ def _parse_padding(flag: str, written: str | None, kind: str, kernel: Pair, dila
     return same_padding(kernel, dilation) if padded else (0, 0)
 
 
-def _write_piece(piece: Block | Transition) -> str:
+def _write_piece(piece: Block | Transition, shared_dropout: float) -> str:
     if isinstance(piece, Transition):
         letter = "M" if piece.kind == "max" else "A"
         return letter if piece.kernel == 2 else f"{letter}{piece.kernel}"
@@ -155,7 +176,7 @@ def _write_piece(piece: Block | Transition) -> str:
             f"%{piece.dilation}" if piece.dilation > 1 else "",
             f"g{piece.groups}" if piece.groups > 1 else "",
             padding,
-            f"@{piece.dropout!r}" if piece.dropout else "",
+            f"@{piece.dropout!r}" if piece.dropout != shared_dropout else "",
         ]
     )
 

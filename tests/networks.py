@@ -8,7 +8,7 @@ from __future__ import annotations
 #   A2: 9·(1·10 + 10·10 + 10·12 + 12·14 + 14·12 + 12·10 + 10·10) = 7,074; + 100; BatchNorm 2·78 = 156: 7,330
 A1 = "[relu-bn] 32 64 128 256 M 128 64 32 | avg4 1x1:10 nobias"
 A2 = "[relu-bn] 10 10 12 14 M 12 10 10 | avg4 1x1:10 nobias"
-A3 = "[relu-bn] 10@0.05 10@0.05 12@0.05 14@0.05 M 12@0.05 10@0.05 10@0.05 | avg4 1x1:10 nobias"
+A3 = "[relu-bn @0.05] 10 10 12 14 M 12 10 10 | avg4 1x1:10 nobias"
 
 # Ladder B: biased, conv -> ReLU -> BatchNorm; * is bare.
 #   B1: 320 + 18,496 + 73,856 + 295,168 + 8,224 + 18,496 + 73,856 + 295,168 + 1,180,160 + 5,130 = 1,968,874

@@ -183,6 +183,26 @@ def test_a_folder_without_permission(
     assert err.count("\n") == 1
 
 
+@pytest.mark.skipif(os.name == "nt", reason="file size limits as on POSIX")
+def test_a_full_disk_ends_the_search_in_one_line_and_keeps_the_study(here: Path, small_mnist: Path) -> None:
+    arguments = search_arguments(here, small_mnist, trials=1)
+    subprocess.run([sys.executable, "-m", "budgetnet", *arguments], check=True, capture_output=True)
+    size = (here / "studies" / "tiny-600" / "study.db").stat().st_size
+    more = search_arguments(here, small_mnist, trials=60)
+    script = (  # no file of the process may grow: what SQLite then meets is what it meets on a full disk
+        f"import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size})); "
+        f"sys.argv = ['budgetnet', *{more!r}]; from budgetnet.cli import main; main()"
+    )
+    result = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "study.db: the study cannot be read or written: " in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("\n") == 1
+    from budgetnet.study import open_study
+
+    assert [record.state for record in open_study("tiny-600").records()].count("finished") >= 1
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals as on POSIX")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_keeps_the_study_and_says_how_to_go_on(here: Path, small_mnist: Path, number: int) -> None:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from budgetnet.architecture import Architecture
-from budgetnet.build import build
+from budgetnet.build import build, construct
 from budgetnet.errors import ArchitectureError
 from budgetnet.fields import Axis, Field, extent, feature_field, fields_of, image_axis
-from budgetnet.layers import Conv, Node, Pool
+from budgetnet.layers import AdaptivePool, Concat, Conv, Layer, Node, Pool
 from budgetnet.notation import parse
 from tests.networks import A2, B1, B3, B7, B8, B10
 from tests.strategies import architectures
@@ -116,6 +116,76 @@ def test_a_window_in_the_padding_sees_nothing():
 def test_pooling_with_ceil_mode_is_clipped_at_the_border():
     graph = (Node("pool", Pool((2, 2), stride=(2, 2), ceil_mode=True), (-1,)),)
     assert fields_of(graph, (1, 5, 5))[0][0].intervals == ((0, 1), (2, 3), (4, 4))
+
+
+def branches(first: Layer, second: Layer) -> Axis:
+    """What two layers on an image of 9 pixels see side by side."""
+    graph = (Node("a", first, (-1,)), Node("b", second, (-1,)), Node("out", Concat(), (0, 1)))
+    return fields_of(graph, (1, 9, 9))[-1][0]
+
+
+def test_branches_of_one_jump_see_their_union():
+    # 2x2 from padding 1 on sees 2i - 1 and 2i, 2x2 without padding 2i and 2i + 1: five cells each, none the other's
+    left, right = Conv((2, 2), (2, 2), (1, 1), width=1), Pool((2, 2), (2, 2), ceil_mode=True)
+    for joined in (branches(left, right), branches(right, left)):
+        assert geometry(joined) == (3, 2, -1)
+        assert joined.intervals == ((0, 1), (1, 3), (3, 5), (5, 7), (7, 8))
+
+
+def test_branches_that_step_differently_are_no_grid():
+    # the first sees i … i + 4, the second 2i: five cells each
+    axis = branches(Conv((5, 5), width=1), Conv((1, 1), (2, 2), width=1))
+    assert geometry(axis) == (None, None, None)
+    assert axis.intervals == ((0, 4), (1, 5), (2, 6), (3, 7), (4, 8))
+    assert axis.extent == 5
+
+
+def test_adaptive_pooling_that_does_not_divide_is_no_grid():
+    # torch: cell i of 2 from floor(5i/2) to ceil(5(i+1)/2) - 1
+    graph = (Node("pool", AdaptivePool((2, 2)), (-1,)),)
+    axis = fields_of(graph, (1, 5, 5))[0][0]
+    assert axis.intervals == ((0, 2), (2, 4))
+    assert geometry(axis) == (None, None, None)
+    assert axis.extent == 3
+
+
+@st.composite
+def windows(draw: st.DrawFn) -> Layer:
+    """A layer that looks through windows, rectangular and different along both axes."""
+
+    def pair(least: int, most: int) -> tuple[int, int]:
+        return draw(st.tuples(st.integers(least, most), st.integers(least, most)))
+
+    kind = draw(st.sampled_from(("conv", "pool", "adaptive")))
+    if kind == "adaptive":
+        return AdaptivePool(pair(1, 7))
+    kernel, stride = pair(1, 4), pair(1, 3)
+    if kind == "conv":
+        return Conv(kernel, stride, pair(0, 3), pair(1, 3))
+    padding = (draw(st.integers(0, kernel[0] // 2)), draw(st.integers(0, kernel[1] // 2)))
+    return Pool(kernel, stride, padding, ceil_mode=draw(st.booleans()), kind="avg")
+
+
+@settings(max_examples=150)
+@given(windows(), st.integers(3, 12), st.integers(3, 12))
+def test_every_window_sees_what_torch_lets_it_see(layer, height, width):
+    shape = (1, height, width)
+    try:
+        expected = layer.out_shape(shape)
+    except ArchitectureError:
+        with pytest.raises(RuntimeError):
+            construct(layer.call(shape))(torch.ones(1, *shape))
+        return
+    module = construct(layer.call(shape)).double()
+    for parameter in module.parameters():
+        nn.init.ones_(parameter)
+    image = torch.ones(1, *shape, dtype=torch.float64, requires_grad=True)
+    output = module(image)
+    assert output.shape[1:] == expected
+    field = fields_of((Node("layer", layer, (-1,)),), shape)[0]
+    for row, column in product(range(expected[1]), range(expected[2])):
+        seen = field[0].intervals[row], field[1].intervals[column]
+        assert support(output, row, column, image) == (seen if None not in seen else (None, None)), (row, column)
 
 
 def test_an_entering_field_is_continued():

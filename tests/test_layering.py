@@ -1,4 +1,4 @@
-"""The modules' layers (DESIGN.md) hold: nothing reaches up or goes in circles, and the lower layers do without torch."""
+"""The modules' layers (DESIGN.md) hold: nothing reaches up or goes in circles; the lower layers do without torch."""
 
 from __future__ import annotations
 

@@ -162,3 +162,12 @@ def test_pairs_and_shapes():
     assert parse_shape("3x32x32") == (3, 32, 32)
     with pytest.raises(ArchitectureError, match="a shape is written like 1x28x28, but got '28'"):
         parse_shape("28")
+
+
+def test_a_dropout_of_every_block_is_written_once():
+    assert write(parse("8@0.05 M c12@0.05")) == "[@0.05] 8 M c12"
+    assert parse("[@0.05 bias] 8 M c12@0") == parse("[bias] 8@0.05 M c12")
+    assert write(parse("8@0.05")) == "8@0.05"
+    for text in ("[@0.05 @0.1] 8", "[@] 8", "[@x] 8", "[@1.5] 8 8"):
+        with pytest.raises(ArchitectureError, match=r"dropout"):
+            parse(text)

@@ -1,0 +1,54 @@
+"""What ships: the frozen models of the package hold what their evidence says, and the README names every command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import budgetnet
+from budgetnet.cli import app
+from budgetnet.cost import cost
+from budgetnet.data import load
+from budgetnet.evidence import read_evidence
+from budgetnet.models import names
+from budgetnet.train import evaluate
+
+PACKAGE = Path(budgetnet.__file__).parent
+README = Path(__file__).parents[1] / "README.md"
+TIES = 2  # images: another processor rounds otherwise, and may turn a near-tie
+
+
+def test_the_package_ships_a_model() -> None:
+    assert "Model_1" in names(PACKAGE / "model.py")
+
+
+@pytest.mark.parametrize("name", names(PACKAGE / "model.py"))
+def test_a_shipped_model_has_the_params_and_the_test_accuracy_of_its_evidence(name: str) -> None:
+    evidence = read_evidence(PACKAGE / f"{name}.json")
+    model = budgetnet.load(name, pretrained=True, models=PACKAGE / "model.py")
+    params = sum(parameter.numel() for parameter in model.parameters())
+    assert params == cost(evidence.architecture).params
+    assert params < evidence.provenance.budget
+    data = load(evidence.provenance.data)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        correct, _ = evaluate(model, data.final_splits()[1], data.mean, data.std)
+    finally:
+        torch.set_num_threads(before)
+    assert abs(correct - evidence.confirmation.runs[0].final.correct) <= TIES
+
+
+def test_every_command_is_in_the_readme() -> None:
+    text = README.read_text(encoding="utf-8")
+    for command in app.registered_commands:
+        assert command.callback is not None
+        assert f"`budgetnet {command.name or command.callback.__name__}" in text
+
+
+def test_the_readme_begins_with_the_two_commands() -> None:
+    blocks = README.read_text(encoding="utf-8").split("```sh\n")[1:3]
+    commands = [block.split("\n```")[0] for block in blocks]
+    assert commands == ["pip install . && budgetnet search --budget 8000", 'pip install -e ".[test]" && pytest']
