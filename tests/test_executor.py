@@ -126,7 +126,7 @@ def test_a_stopped_job_ends_early_and_its_worker_takes_the_next(small_mnist: Pat
 def test_a_diverging_job_fails_with_its_reason(small_mnist: Path) -> None:
     executor = InProcess()
     wild = Recipe(epochs=2, learning_rate=100.0, schedule="constant", momentum=0.99)
-    executor.submit(job(small_mnist, architecture=parse("[relu bias] 4 M 6"), recipe=wild))
+    executor.submit(job(small_mnist, architecture=parse("[leaky_relu bias] 4 M 6"), recipe=wild))
     last = list(all_events(executor))[-1]
     assert isinstance(last, Failed)
     assert "training loss must be finite" in last.reason
