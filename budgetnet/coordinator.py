@@ -364,7 +364,7 @@ def opened(request: Request) -> Iterator[Search]:
 
 
 def search(request: Request | None = None, **options: object) -> Study:
-    """Run a search to its end and return the study: ``budgetnet.search(budget=8000, trials=24)``.
+    """Run a search to its end and return the study: ``budgetnet.search(budget=8000, trials=14)``.
 
     ``options`` are the fields of Request. Raises BudgetnetError.
     """

@@ -64,11 +64,13 @@ def candidates(epochs: int) -> dict[str, BasePruner]:
     named = {name: make_pruner(name, epochs) for name in PRUNERS}
     return {
         **named,
+        "median, 4 start, 2 warm": MedianPruner(n_startup_trials=4, n_warmup_steps=2),
         "median, 4 start, 3 warm": MedianPruner(n_startup_trials=4, n_warmup_steps=3),
+        "median, 4 start, 5 warm": MedianPruner(n_startup_trials=4, n_warmup_steps=5),
         "median, 4 start, 8 warm": MedianPruner(n_startup_trials=4, n_warmup_steps=8),
-        "best half, 4 start, 10 warm": MedianPruner(n_startup_trials=4, n_warmup_steps=10),
-        "best third, 4 start, 8 warm": PercentilePruner(33.0, n_startup_trials=4, n_warmup_steps=8),
+        "best third, 4 start, 3 warm": PercentilePruner(33.0, n_startup_trials=4, n_warmup_steps=3),
         "best third, 4 start, 5 warm": PercentilePruner(33.0, n_startup_trials=4, n_warmup_steps=5),
+        "best third, 4 start, 8 warm": PercentilePruner(33.0, n_startup_trials=4, n_warmup_steps=8),
         "halving, from 5, factor 3": SuccessiveHalvingPruner(min_resource=5, reduction_factor=3),
     }
 
