@@ -10,7 +10,7 @@ import signal
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -19,8 +19,12 @@ from budgetnet.errors import BudgetnetError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from budgetnet.coordinator import Search
     from budgetnet.recipe import EpochResult
     from budgetnet.study import Study, TrialRecord
+
+# Click's UsageError; typer brings click along under a name of its own.
+UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
 app = typer.Typer(
     name="budgetnet",
@@ -44,10 +48,12 @@ def main() -> None:
     """Entry point of the program."""
     signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: stop the workers, keep the study
     try:
-        app(standalone_mode=True)
+        sys.exit(app(standalone_mode=False))
     except BudgetnetError as error:
         _end(f"error: {error}", 2)
-    except KeyboardInterrupt:
+    except UsageError as error:
+        _end(f"error: {error.format_message()}", 2)
+    except (KeyboardInterrupt, typer.Abort):
         _end("interrupted", 130)
     except BrokenPipeError:  # the reader of our output has gone, as in `budgetnet trials | head`
         sys.stderr.close()
@@ -140,42 +146,49 @@ def search(
         workers=workers,
         device=device,
     )
-    with opened(request) as running:
-        settings = running.study.settings
-        try:
-            with (
-                watcher(console, running, settings, trials, quiet=quiet or as_json) as board,
-                closing(running.run()) as events,
-            ):
+    study_made = None
+    try:
+        with opened(request) as running:
+            study_made = running.study
+            with watcher(console, running, quiet=quiet or as_json) as board, closing(running.run()) as events:
                 for event in events:
                     board.update(event)
-        except KeyboardInterrupt:
-            _end(f"interrupted; {_kept(running.study)}; go on with: {_again()}", 130)
-        _print_result(console, running.study, as_json)
-        if not as_json:
-            _print_summary(console, running.timed_out, running.study, running.tally)
+            _print_result(console, running, as_json)
+    except KeyboardInterrupt:
+        kept = f"{_kept(study_made)}; " if study_made is not None else ""
+        _end(f"interrupted; {kept}go on with: {_again()}", 130)
 
 
-def _print_result(console: Console, study: Study, as_json: bool) -> None:
-    from budgetnet.display import trials_table
+def _print_result(console: Console, search: Search, as_json: bool) -> None:
+    from budgetnet.display import tally_line, trials_table
 
+    study = search.study
     best = study.leaderboard()[:10]
     if as_json:
         typer.echo(json.dumps([record.to_dict() for record in best]))
-    elif best:
-        console.print(trials_table(best, study.settings.budget, f"best trials of {study.where.name}"))
-
-
-def _print_summary(console: Console, timed_out: bool, study: Study, tally: Any) -> None:
-    from budgetnet.display import tally_line
-
-    best = study.leaderboard()
-    console.print(f"\nthis run: {tally_line(tally)}", markup=False)
-    console.print(f"study: {study.where.shown}", markup=False, soft_wrap=True)
-    if timed_out:
-        console.print(f"time is up; {_kept(study)}; go on with: {_again()}", markup=False, soft_wrap=True)
+        return
     if best:
-        console.print(f"next: budgetnet freeze --trial {best[0].number}", markup=False)
+        console.print(trials_table(best, study.settings.budget, f"best trials of {study.where.name}"))
+    lines = [f"this run: {tally_line(search.tally)}", f"study: {study.where.shown}"]
+    if search.timed_out:
+        lines.append(f"time is up with {search.trained} trained trials; go on with: {_again()}")
+    if search.exhausted:
+        lines.append("there seems to be nothing new to try: hundreds of proposals in a row were known or invalid")
+    if best:
+        lines.append(f"next: {_next_command(study, best[0].number)}")
+    console.print("\n" + "\n".join(lines), markup=False, soft_wrap=True)
+
+
+def _next_command(study: Study, trial: int) -> str:
+    """The command that freezes a trial; it names the study unless that is the one taken by default."""
+    from shlex import join
+
+    from budgetnet.study import newest
+
+    default = study.where.is_default and newest() == study.where.name
+    place = [] if default else ["--study", study.where.name]
+    place += [] if study.where.is_default else ["--storage", study.where.url]
+    return join(["budgetnet", "freeze", *place, "--trial", str(trial)])
 
 
 def _kept(study: Study) -> str:
@@ -300,7 +313,7 @@ def freeze(
     if not as_json:
         typer.echo(f"freezing trial {trial} of {opened.where.name}: {record.architecture}")
         typer.echo(
-            f"{seeds} seed{'s'[: seeds != 1]}, all training images; the test set is read once an epoch, to report"
+            f"{seeds} seed{'' if seeds == 1 else 's'}, all training images; test is read once an epoch, to report"
         )
     executor = local(workers, choose_device(device))
     try:
@@ -335,11 +348,10 @@ def rf(
     Example: budgetnet rf Model_3
     """
     from budgetnet.models import load
-    from budgetnet.notation import parse, parse_shape
+    from budgetnet.notation import is_notation, parse, parse_shape
     from budgetnet.table import receptive_field
 
-    a_class = model.rpartition(":")[2].isidentifier() or model.endswith(".py")
-    network = load(model, models=models) if a_class else parse(model)
+    network = parse(model) if is_notation(model) else load(model, models=models)
     table = receptive_field(network, None if input_shape is None else parse_shape(input_shape), model)
     typer.echo(json.dumps(table.to_dict()) if as_json else str(table))
 
@@ -363,8 +375,12 @@ def train(
     Example: budgetnet train '8 12 M c12 c12 14 16' --recipe ema=0.999
     """
     from budgetnet.executor import EpochDone, Job, choose_device
+    from budgetnet.plan import check_seed
     from budgetnet.single import read_architecture, read_recipe, train_one
 
+    check_seed(seed)
+    if weights is not None and not weights.resolve().parent.is_dir():
+        raise BudgetnetError(f"--weights {weights}: there is no folder {weights.resolve().parent}")
     architecture = read_architecture(network)
     job = Job(
         0,

@@ -7,6 +7,7 @@ terminal, a notebook or a test can watch.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator
@@ -17,7 +18,7 @@ from optuna.trial import Trial, TrialState
 
 from budgetnet.architecture import Architecture
 from budgetnet.cost import cost
-from budgetnet.errors import ArchitectureError, BudgetError, StudyError, WorkerError
+from budgetnet.errors import ArchitectureError, BudgetError, WorkerError
 from budgetnet.executor import (
     Audited,
     EpochDone,
@@ -36,7 +37,7 @@ from budgetnet.recipe import EpochResult, Recipe
 from budgetnet.space import SearchSpace
 from budgetnet.study import LAST, Study, TrialRecord, create_or_open, locked, storage_errors
 
-MAX_IDLE = 1000  # proposals in a row that bring nothing new before the space counts as exhausted
+MAX_IDLE = 300  # proposals in a row that bring nothing new before the space counts as exhausted
 MAX_FAILURES = 10  # trials in a row that fail before the search gives up
 LISTEN = 1.0  # seconds between two looks for events, so that Ctrl-C is heard everywhere
 
@@ -116,10 +117,11 @@ class Search:
 
     def __init__(self, study: Study, space: SearchSpace, plan: Plan, executor: Executor) -> None:
         self.study = study
+        self.plan = plan
         self.tally = Tally()
         self.timed_out = False
+        self.exhausted = False  # so many proposals in a row were rejected or known that there seems to be nothing new
         self._space = space
-        self._plan = plan
         self._executor = executor
         self._settings = study.settings
         self._running: dict[int, _Running] = {}
@@ -131,20 +133,16 @@ class Search:
     def run(self) -> Generator[SearchEvent, None, None]:
         """Search until the plan's trials are trained. Closing the generator early stops the workers and keeps the
         study: trials under way are queued again. Raises StudyError, WorkerError."""
-        deadline = None if self._plan.timeout is None else time.monotonic() + self._plan.timeout
+        deadline = None if self.plan.timeout is None else time.monotonic() + self.plan.timeout
         with storage_errors(self.study.where):
             self._take_stock()
             try:
-                while True:
+                while not self._is_late(deadline):
                     while len(self._running) < self._executor.slots and self._wants_more():
-                        yield from self._launch()
+                        yield from self._launch(deadline)
                     if not self._running:
                         return
-                    left = None if deadline is None else deadline - time.monotonic()
-                    if left is not None and left <= 0:
-                        self.timed_out = True
-                        return
-                    for event in self._executor.events(LISTEN if left is None else min(left, LISTEN)):
+                    for event in self._executor.events(LISTEN):
                         yield from self._handle(event)
             finally:
                 self._give_back()
@@ -155,47 +153,60 @@ class Search:
         return self._trained
 
     def _wants_more(self) -> bool:
-        return self._trained + len(self._running) < self._plan.trials
+        open_trials = self.plan.trials - self._trained - len(self._running)
+        return open_trials > 0 and not self.exhausted and not self.timed_out
+
+    def _is_late(self, deadline: float | None) -> bool:
+        self.timed_out = deadline is not None and time.monotonic() >= deadline
+        return self.timed_out
 
     # --- before and after ---------------------------------------------------------------------------------------------
 
     def _take_stock(self) -> None:
         """Read what is there; queue again what a crash left running; set the sampler and pruner."""
+        self._requeue_running()
         for record in self.study.records():
-            if record.state == "running":
-                self._requeue(record.number)
             if record.architecture is not None and record.recipe is not None and record.trained:
                 self._known[_Candidate(record.architecture, record.recipe).key] = record
             self._trained += record.trained
             self._rejections += record.state == "rejected"
-        self.study.inner.pruner = make_pruner(self._plan.pruner, self._settings.epochs)
+        self.study.inner.pruner = make_pruner(self.plan.pruner, self._settings.epochs)
         self._reset_sampler()
 
     def _reset_sampler(self) -> None:
         """A rejected trial must not use up one of the sampler's random start-up trials."""
         count = len(self.study.inner.get_trials(deepcopy=False))
         self.study.inner.sampler = make_sampler(
-            self._plan.sampler, seed=self._settings.seed + count, spared=self._rejections
+            self.plan.sampler, seed=self._settings.seed + count, spared=self._rejections
         )
 
-    def _requeue(self, number: int) -> None:
+    def _requeue_running(self) -> None:
+        """Queue again, with its seed, every trial that the study has as running, and end it there.
+
+        In this order: a crash between the two leaves a trial that is queued twice, and the second time it is answered
+        from the record.
+        """
         inner = self.study.inner
-        trial = inner.get_trials(deepcopy=False)[number]
-        inner.tell(number, state=TrialState.FAIL, skip_if_finished=True)
-        inner.enqueue_trial(trial.params, user_attrs={"again": number})
+        for trial in inner.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+            params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+            seed = trial.user_attrs.get("seed", self._settings.seed + trial.number)
+            inner.enqueue_trial(params, user_attrs={"again": trial.number, "seed": seed})
+            inner.tell(trial.number, state=TrialState.FAIL)
 
     def _give_back(self) -> None:
         """Stop what still runs and queue it again."""
-        for number in list(self._running):
+        for number in self._running:
             self._executor.stop(number)
-            self._running.pop(number)
-            self._requeue(number)
+        self._running.clear()
+        self._requeue_running()
 
     # --- proposals ----------------------------------------------------------------------------------------------------
 
-    def _launch(self) -> Iterator[SearchEvent]:
+    def _launch(self, deadline: float | None) -> Iterator[SearchEvent]:
         """Ask until a new, valid candidate comes, and have it trained."""
         for _ in range(MAX_IDLE):
+            if self._is_late(deadline):
+                return
             trial = self.study.inner.ask()
             self.tally.sampled += 1
             candidate = self._draw(trial)
@@ -203,12 +214,12 @@ class Search:
                 yield Ended(self._reject(trial, candidate))
             elif candidate.key in self._known:
                 yield Ended(self._answer(trial, candidate, self._known[candidate.key]))
-            elif any(candidate.key == running.key for running in self._running.values()):
-                yield Ended(self._fail(trial, TrialRecord(trial.number, "failed"), "is being trained already"))
+            elif twin := next((r for r in self._running.values() if r.key == candidate.key), None):
+                yield Ended(self._answer(trial, candidate, twin.record))
             else:
                 yield Started(self._submit(trial, candidate))
                 return
-        raise StudyError(f"{MAX_IDLE:,} proposals in a row were invalid or known: the space seems to be exhausted")
+        self.exhausted = True
 
     def _draw(self, trial: Trial) -> _Candidate | _Rejection:
         try:
@@ -233,15 +244,15 @@ class Search:
         return TrialRecord(trial.number, "rejected", reason=rejection.reason)
 
     def _answer(self, trial: Trial, candidate: _Candidate, known: TrialRecord) -> TrialRecord:
-        """Tell the value of an equal trial instead of training it again."""
+        """Tell the value of an equal trial instead of training it again; nothing yet where that is still running."""
         self.tally.duplicates += 1
         reason = f"equal to trial {known.number}"
         trial.set_user_attr("state", "duplicate")
         trial.set_user_attr("reason", reason)
-        if known.value is None or known.state == "pruned":
-            self.study.inner.tell(trial, state=TrialState.PRUNED)
-        else:
+        if known.state == "finished" and known.value is not None:
             self.study.inner.tell(trial, known.value)
+        else:
+            self.study.inner.tell(trial, state=TrialState.PRUNED if known.state == "pruned" else TrialState.FAIL)
         return replace(known, number=trial.number, state="duplicate", reason=reason)
 
     def _submit(self, trial: Trial, candidate: _Candidate) -> TrialRecord:
@@ -253,7 +264,7 @@ class Search:
             recipe=candidate.recipe,
             cost=cost(candidate.architecture),
             receptive_field=min(extent(field_)),
-            seed=self._settings.seed + trial.number,
+            seed=trial.user_attrs.get("seed", self._settings.seed + trial.number),
         )
         trial.set_user_attr("notation", str(candidate.architecture))
         trial.set_user_attr("architecture", candidate.architecture.to_dict())
@@ -285,11 +296,13 @@ class Search:
         elif isinstance(event, EpochDone):
             yield self._epoch(running, event.result)
         elif isinstance(event, Failed):
+            record = self._fail(running.trial, running.record, event.reason)
             del self._running[event.job]
-            yield Ended(self._fail(running.trial, running.record, event.reason))
+            yield Ended(record)
         elif isinstance(event, Finished | Stopped):
+            record = self._end(running)
             del self._running[event.job]
-            yield Ended(self._end(running))
+            yield Ended(record)
 
     def _audited(self, running: _Running, event: Audited) -> None:
         """What fvcore counted is what is recorded."""
@@ -332,7 +345,7 @@ class Search:
         return record
 
     def _fail(self, trial: Trial, record: TrialRecord, reason: str) -> TrialRecord:
-        """A failed trial fails alone, unless trial after trial fails."""
+        """A failed trial fails alone, unless trial after trial fails. Raises WorkerError then."""
         self.tally.failed[reason.split(":")[0]] += 1
         self._failures_in_a_row += 1
         trial.set_user_attr("reason", reason)
@@ -366,8 +379,11 @@ def opened(request: Request) -> Iterator[Search]:
 def search(request: Request | None = None, **options: object) -> Study:
     """Run a search to its end and return the study: ``budgetnet.search(budget=8000, trials=14)``.
 
-    ``options`` are the fields of Request. Raises BudgetnetError.
+    ``options`` are the fields of Request. In a script, call it under ``if __name__ == "__main__":``, since worker
+    processes import the script. Raises BudgetnetError.
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself looks for it
+        raise WorkerError('a worker imported the script that searches; call search under if __name__ == "__main__":')
     asked = replace(request or Request(), **options)  # type: ignore[arg-type]
     with opened(asked) as running:
         for _ in running.run():

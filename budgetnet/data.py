@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import tempfile
 from contextlib import suppress
 from functools import cache
@@ -19,6 +18,7 @@ import torch
 
 from budgetnet.dataset import DataSet, Split, checked_split, described, one_line, times
 from budgetnet.errors import DataError
+from budgetnet.files import cache_dir
 from budgetnet.readers import (
     RawFile,
     channels_first,
@@ -88,18 +88,6 @@ def _mnist() -> DataSet:
         training=cache(lambda: idx_split(_embedded("train-images-idx3-ubyte"), _embedded("train-labels-idx1-ubyte"))),
         test=cache(lambda: idx_split(_embedded("t10k-images-idx3-ubyte"), _embedded("t10k-labels-idx1-ubyte"))),
     )
-
-
-def cache_dir() -> Path:
-    """Where unpacked and downloaded data goes: BUDGETNET_CACHE, else the platform's cache directory."""
-    if own := os.environ.get("BUDGETNET_CACHE"):
-        return Path(own).expanduser()
-    home = Path.home()
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "budgetnet"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "budgetnet" / "cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "budgetnet"
 
 
 def _embedded(name: str) -> RawFile:

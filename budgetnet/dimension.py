@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from random import Random
 from typing import Any, Protocol
 
@@ -159,7 +161,7 @@ def _check_step(step: Any, low: float, high: float, whole: bool) -> None:
     """The upper end must be reachable, or it would be a value that is written and never drawn."""
     if step is None:
         return
-    if isinstance(step, bool) or not isinstance(step, int if whole else (int, float)) or step <= 0:
+    if isinstance(step, bool) or not isinstance(step, int if whole else (int, float)) or not 0 < step < inf:
         raise ValueError(f"step must be a positive {'whole ' if whole else ''}number, but is {step!r}")
     steps = (high - low) / step
     if abs(steps - round(steps)) > 1e-9:
@@ -218,7 +220,7 @@ def kernel_size(value: Any) -> Scalar:
     from budgetnet.notation import parse_pair
 
     text = str(value)
-    if isinstance(value, bool) or not text.replace("x", "", 1).isdigit():
+    if isinstance(value, bool) or not re.fullmatch(r"\d{1,9}(x\d{1,9})?", text):
         raise ValueError(f"must be a kernel such as 3 or 3x5, but is {value!r}")
     pair = parse_pair(text)
     if min(pair) < 1:

@@ -7,6 +7,7 @@ import io
 import json
 import time
 from collections.abc import Iterable, Sequence
+from math import log10
 from typing import Protocol
 
 from rich.console import Console, Group, RenderableType
@@ -15,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from budgetnet.coordinator import Progressed, Search, SearchEvent, Started, Tally
-from budgetnet.study import Settings, TrialRecord
+from budgetnet.study import TrialRecord
 
 SPARKS = "▁▂▃▄▅▆▇█"
 BEST = 5  # trials on the board
@@ -41,14 +42,8 @@ def duration(seconds: float) -> str:
 def spark(curve: Sequence[float]) -> str:
     """A learning curve in one line, scaled by the logarithm of its error: 90 % is the floor, 99.9 % the top."""
     levels = (len(SPARKS) - 1) / 2  # two decades of error, 10 % to 0.1 %
-    heights = (levels * _decades(0.1 / max(1 - accuracy, 1e-6)) for accuracy in curve)
+    heights = (levels * log10(0.1 / max(1 - accuracy, 1e-6)) for accuracy in curve)
     return "".join(SPARKS[round(min(max(height, 0), len(SPARKS) - 1))] for height in heights)
-
-
-def _decades(ratio: float) -> float:
-    from math import log10
-
-    return log10(ratio)
 
 
 def tally_line(tally: Tally) -> str:
@@ -124,8 +119,9 @@ class Watcher(Protocol):
 class Lines:
     """A line for everything that happens: for logs and pipes."""
 
-    def __init__(self, console: Console, search: Search, settings: Settings, trials: int) -> None:
-        self._console, self._settings, self._trials, self._search = console, settings, trials, search
+    def __init__(self, console: Console, search: Search) -> None:
+        self._console, self._search = console, search
+        self._settings, self._trials = search.study.settings, search.plan.trials
 
     def __enter__(self) -> Watcher:
         return self
@@ -164,8 +160,8 @@ class Quiet(Lines):
 class Board:
     """A board that is redrawn in place: progress, running trials, the best so far, counters."""
 
-    def __init__(self, console: Console, search: Search, settings: Settings, trials: int) -> None:
-        self._search, self._settings, self._trials = search, settings, trials
+    def __init__(self, console: Console, search: Search) -> None:
+        self._search, self._settings, self._trials = search, search.study.settings, search.plan.trials
         self._running: dict[int, tuple[TrialRecord, list[float]]] = {}
         self._best = search.study.leaderboard()[:BEST]
         self._started = time.monotonic()
@@ -215,7 +211,7 @@ class Board:
             return ""
         epochs = self._settings.epochs
         open_trials = max(self._trials - self._search.trained - len(self._running), 0)
-        left = open_trials * epochs + sum(epochs - len(curve) for _, curve in self._running.values())
+        left = open_trials * epochs + sum(epochs - len(curve) for _, curve in list(self._running.values()))
         return f"  at most {duration(elapsed / self._epochs * left)} left"
 
     def _running_table(self) -> Table:
@@ -226,7 +222,7 @@ class Board:
         table.add_column("curve", no_wrap=True, min_width=self._settings.epochs)
         table.add_column("params", justify="right", no_wrap=True)
         table.add_column("network", overflow="fold")
-        for number, (record, curve) in self._running.items():
+        for number, (record, curve) in list(self._running.items()):  # rich draws in a thread of its own
             table.add_row(
                 str(number),
                 f"{len(curve)}/{self._settings.epochs}",
@@ -238,7 +234,7 @@ class Board:
         return table
 
 
-def watcher(console: Console, search: Search, settings: Settings, trials: int, *, quiet: bool = False) -> Watcher:
+def watcher(console: Console, search: Search, *, quiet: bool = False) -> Watcher:
     """A board on a terminal, lines elsewhere, nothing when quiet."""
     kind = Quiet if quiet else Board if console.is_terminal else Lines
-    return kind(console, search, settings, trials)
+    return kind(console, search)

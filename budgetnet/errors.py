@@ -11,7 +11,7 @@ BudgetnetError            caught in cli.py alone: printed as "error: …", exit 
 ├── TraceError            a module whose graph of layers cannot be read off
 ├── AuditError            two ways of counting disagree, or an operator was not counted
 ├── TrainingDiverged      a loss that is not finite; fails one trial, never the search
-└── WorkerError           training processes die again and again
+└── WorkerError           a device or worker count that cannot be; training that fails where nothing can go on
 """
 
 
@@ -60,4 +60,4 @@ class TrainingDiverged(BudgetnetError):
 
 
 class WorkerError(BudgetnetError):
-    """Training processes die again and again."""
+    """A device or number of workers that cannot be, or training that fails where nothing else can go on."""

@@ -142,7 +142,9 @@ def run_job(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[
         if job.weights is not None:
             save_weights(model.state_dict(), Path(job.weights))
         yield Finished(job.id)
-    except (BudgetnetError, OSError, RuntimeError, MemoryError) as error:
+    except EOFError:
+        raise  # the coordinator is gone; there is nobody to tell
+    except Exception as error:  # whatever a job meets is that job's own failure
         yield Failed(job.id, _one_line(error))
 
 
@@ -168,8 +170,11 @@ def save_weights(state: dict[str, object], path: Path) -> None:
     from safetensors.torch import save_file
 
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file({name: tensor.contiguous().cpu() for name, tensor in state.items()}, temporary)  # type: ignore[attr-defined]
-    os.replace(temporary, path)
+    try:
+        save_file({name: tensor.contiguous().cpu() for name, tensor in state.items()}, temporary)  # type: ignore[attr-defined]
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 # --- in this process --------------------------------------------------------------------------------------------------
@@ -214,6 +219,7 @@ class _Stop:
 class _Worker:
     process: BaseProcess
     pipe: Connection
+    index: int  # of the slot; with several GPUs, which one
     job: int | None = None
 
 
@@ -227,11 +233,11 @@ class LocalProcesses:
     slots: int
     device: str = "cpu"
     threads: int = 1
-    _workers: list[_Worker] = field(default_factory=list)
-    _deaths: int = 0
+    _workers: list[_Worker] = field(default_factory=list, init=False)
+    _deaths: int = field(default=0, init=False)
 
     def submit(self, job: Job) -> None:
-        worker = next((w for w in self._workers if w.job is None), None) or self._spawn()
+        worker = next((w for w in self._idle() if w.process.is_alive()), None) or self._spawn()
         worker.job = job.id
         with suppress(OSError):  # it has just died; the end of its pipe is the event that says so
             worker.pipe.send(job)
@@ -261,14 +267,27 @@ class LocalProcesses:
     def _spawn(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        index = len(self._workers)
+        for dead in [worker for worker in self._idle() if not worker.process.is_alive()]:
+            self._remove(dead)
+        index = min(set(range(self.slots)) - {worker.index for worker in self._workers})
         process = context.Process(target=_work, args=(theirs, self._device_of(index), self.threads), daemon=True)
-        with _deaf_to_interrupts():
-            process.start()
+        try:
+            with _deaf_to_interrupts():
+                process.start()
+        except OSError as error:
+            raise WorkerError(f"a worker process cannot be started: {error}") from None
         theirs.close()
-        worker = _Worker(process, ours)
+        worker = _Worker(process, ours, index)
         self._workers.append(worker)
         return worker
+
+    def _idle(self) -> list[_Worker]:
+        return [worker for worker in self._workers if worker.job is None]
+
+    def _remove(self, worker: _Worker) -> None:
+        worker.process.join(STOP_GRACE)
+        worker.pipe.close()
+        self._workers.remove(worker)
 
     def _device_of(self, index: int) -> str:
         if self.device != "cuda":
@@ -291,9 +310,7 @@ class LocalProcesses:
         yield event
 
     def _bury(self, worker: _Worker) -> Failed:
-        worker.process.join(STOP_GRACE)
-        worker.pipe.close()
-        self._workers.remove(worker)
+        self._remove(worker)
         self._deaths += 1
         reason = f"the worker process died ({_exit(worker.process.exitcode)})"
         if self._deaths >= MAX_DEATHS:

@@ -1,13 +1,18 @@
-"""Writing several files of one folder as one step: all of them or none."""
+"""Files: several written as one step, all or none; YAML as people write it; where unpacked data is kept."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
 
 from budgetnet.errors import ModelError
 
@@ -60,3 +65,32 @@ def _restore(path: Path, old: Path) -> None:
         os.replace(old, path)
     else:
         path.unlink(missing_ok=True)
+
+
+def cache_dir() -> Path:
+    """Where unpacked and downloaded data goes: BUDGETNET_CACHE, else the platform's cache directory."""
+    if own := os.environ.get("BUDGETNET_CACHE"):
+        return Path(own).expanduser()
+    home = Path.home()
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches" / "budgetnet"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "budgetnet" / "cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "budgetnet"
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which ``1e-5`` is a number, as in YAML 1.2 and JSON; YAML 1.1 wants ``1.0e-5``."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def parse_yaml(text: str) -> Any:
+    """Plain data. Raises ValueError, one line, when the text is no YAML; tags that would run code are none."""
+    try:
+        return yaml.load(text, _Loader)  # a SafeLoader
+    except yaml.YAMLError as error:
+        raise ValueError(f"is not YAML: {' '.join(str(error).split())}") from None

@@ -55,6 +55,12 @@ def parse(text: str) -> Architecture:
     return Architecture(body, Head() if head is None else _parse_head(head), style, input_shape)
 
 
+def is_notation(text: str) -> bool:
+    """Whether ``text`` is meant as a notation rather than as the name of a class or file: its first piece tells."""
+    first = re.sub(r"^\s*\[[^\]]*\]", "", text).split()
+    return " " in text.strip() or not first or bool(_BLOCK.fullmatch(first[0]) or _POOL.fullmatch(first[0]))
+
+
 def write(architecture: Architecture) -> str:
     """The shortest notation of ``architecture``."""
     shared = _shared_dropout(architecture)

@@ -21,10 +21,12 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from budgetnet.budget import Limits
 from budgetnet.data import load
 from budgetnet.errors import DataError, StudyError, WorkerError
+from budgetnet.recipe import RANGES
 from budgetnet.space import SearchSpace, load_space
 from budgetnet.study import STUDIES, Settings, StudyPlace, place
 
 STARTUP = 10  # random trials before the sampler learns
+MAX_EPOCHS = int(RANGES["epochs"][1])
 SAMPLERS = ("tpe", "gp", "random")
 
 
@@ -39,7 +41,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         _at_least("--trials", self.trials, 1)
-        if self.timeout is not None and self.timeout <= 0:
+        if self.timeout is not None and not self.timeout > 0:  # NaN is not either
             raise StudyError(f"--timeout must be above 0 seconds, but got {self.timeout:g}")
         for option, value, allowed in (("sampler", self.sampler, SAMPLERS), ("pruner", self.pruner, tuple(PRUNERS))):
             if value not in allowed:
@@ -74,8 +76,9 @@ class Request:
         limits = Limits(self.budget, self.max_macs, self.max_activations)
         if self.workers is not None and self.workers < 0:
             raise WorkerError(f"--workers must be at least 0, but got {self.workers}")
-        _at_least("--epochs", self.epochs, 1)
-        _at_least("--seed", self.seed, 0)
+        check_seed(self.seed)
+        if not 1 <= self.epochs <= MAX_EPOCHS:
+            raise StudyError(f"--epochs must be between 1 and {MAX_EPOCHS}, but got {self.epochs}")
         if self.images is not None:
             _at_least("--images", self.images, 1)
         space = load_space(self.space)
@@ -89,6 +92,12 @@ class Request:
     def place(self, space: SearchSpace) -> StudyPlace:
         """Where the study is or will be. Raises StudyError for a name that is no plain folder name."""
         return place(self.study or f"{space.name}-{self.budget}", self.storage, self.root)
+
+
+def check_seed(seed: int) -> None:
+    """Raise StudyError unless every generator that a seed is given to can take it, a trial's number added."""
+    if not 0 <= seed < 2**31:
+        raise StudyError(f"--seed must be between 0 and {2**31 - 1}, but got {seed}")
 
 
 def _at_least(option: str, value: int, least: int) -> None:

@@ -60,7 +60,7 @@ class Recipe:
     ``warmup`` share of the steps and anneals by a cosine to a 250,000th (torch's OneCycleLR; momentum is left alone);
     ``cosine`` rises linearly, then anneals to zero; ``step`` multiplies by ``gamma`` every ``step_size`` epochs;
     ``constant`` stays. Weight decay acts on convolution and linear weights, never on biases or normalisation.
-    ``rotation`` to ``flip`` are the fields of augment.Affine. ``ema`` is the decay of the averaged weights that are
+    ``rotation`` to ``flip`` are the fields of Affine. ``ema`` is the decay of the averaged weights that are
     evaluated and kept; 0 means none.
     """
 

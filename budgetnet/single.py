@@ -8,11 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from budgetnet.architecture import Architecture
 from budgetnet.errors import ArchitectureError, RecipeError, WorkerError
 from budgetnet.executor import Event, Failed, InProcess, Job
+from budgetnet.files import parse_yaml
 from budgetnet.notation import parse
 from budgetnet.recipe import Recipe
 
@@ -43,18 +42,24 @@ def read_recipe(text: str, epochs: int | None = None) -> Recipe:
             name, equals, value = item.partition("=")
             if not equals:
                 raise RecipeError(f"--recipe must read name=value,name=value or name a file, but got {item!r}")
-            values[name.strip()] = yaml.safe_load(value)
+            try:
+                values[name.strip()] = parse_yaml(value)
+            except ValueError:
+                raise RecipeError(f"--recipe {name.strip()}: must be a number or a word, but got {value!r}") from None
     recipe = Recipe.from_dict(values)
     return recipe if epochs is None else replace(recipe, epochs=epochs)
 
 
 def _recipe_file(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else parse_yaml(text)
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: is neither JSON nor YAML: {' '.join(str(error).split())}") from None
+    except json.JSONDecodeError as error:
+        raise RecipeError(f"{path}: is not JSON: {error}") from None
+    except ValueError as error:
+        raise RecipeError(f"{path}: {error}") from None
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of fields, but this is {type(values).__name__}")
     return values

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import floor
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from budgetnet.architecture import (
@@ -31,11 +31,15 @@ from budgetnet.cost import Cost, cost
 from budgetnet.dimension import Dimension, RandomDraw, Suggester, dimension, kernel_size, one_of, real, whole
 from budgetnet.errors import ArchitectureError, BudgetError, RecipeError, SpaceError
 from budgetnet.fields import extent, feature_field
+from budgetnet.files import parse_yaml
 from budgetnet.layers import ACTIVATIONS
 from budgetnet.recipe import Recipe
 
 DRAWS = 3000  # random shapes looked at before a budget is called out of reach
 UNIT = 1000  # templates carry widths in thousandths, so that proportions survive being whole numbers
+
+
+Size = Annotated[int, Field(ge=1, strict=True)]
 
 
 class _Strict(BaseModel):
@@ -45,8 +49,8 @@ class _Strict(BaseModel):
 class Requirements(_Strict):
     """What a network must have to be worth training."""
 
-    receptive_field: int = Field(default=1, ge=1)  # least size of the last map's receptive field, pixels a side
-    final_map: int = Field(default=1, ge=1)  # least side of the last map before the head, cells
+    receptive_field: Size = 1  # least that a cell of the last map sees, pixels a side
+    final_map: Size = 1  # least side of the last map before the head, cells
 
 
 class Stem(_Strict):
@@ -59,7 +63,7 @@ class Stem(_Strict):
 
 
 class Stage(_Strict):
-    """Blocks at one resolution. ``downsample`` (how the stage is entered) is not asked of the first stage.
+    """Blocks at one resolution. ``downsample``: how the stage is entered; the first stage is not asked.
 
     ``squeeze``: width of a 1x1 block that follows a pooling, relative to the block before; 0 is none.
     """
@@ -109,13 +113,13 @@ class Draft:
 
 
 class SearchSpace(_Strict):
-    """A validated space. ``recipe`` maps fields of train.Recipe to what may be drawn; the rest keep their defaults."""
+    """A validated space. ``recipe`` maps fields of recipe.Recipe to what may be drawn; the rest keep their defaults."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     about: str = ""
     data: str = "mnist"
-    input: tuple[int, int, int] = (1, 28, 28)
-    classes: int = Field(default=10, ge=2)
+    input: tuple[Size, Size, Size] = (1, 28, 28)
+    classes: int = Field(default=10, ge=2, strict=True)
     require: Requirements = Requirements(receptive_field=1, final_map=1)
     network: NetworkSpace
     recipe: dict[str, Dimension] = {}
@@ -125,7 +129,9 @@ class SearchSpace(_Strict):
     def _recipe(cls, raw: Any) -> dict[str, Dimension]:
         if not isinstance(raw, Mapping):
             raise ValueError(f"must be a mapping of recipe fields, but is {raw!r}")
-        return {name: _recipe_dimension(str(name), value) for name, value in raw.items()}
+        if "epochs" in raw:
+            raise ValueError("epochs: are a resource, set by --epochs, and not searched")
+        return {str(name): _recipe_dimension(str(name), value) for name, value in raw.items()}
 
     def sample(self, trial: Suggester) -> tuple[Draft, Recipe]:
         """Draw a shape and a recipe. Names in the study: ``stage1.depth``, ``learning_rate``, …"""
@@ -166,11 +172,15 @@ class SearchSpace(_Strict):
         return None
 
     def check_reachable(self, limits: Limits) -> None:
-        """Raise BudgetError, which says the smallest networks found, unless some network meets the limits."""
+        """Raise BudgetError, which says the smallest networks found, unless some network meets the limits.
+
+        Raises SpaceError when no draw is a network at all.
+        """
+        fullest = max(float(str(end)) for end in self.network.fill.ends())
         narrowest: list[Cost] = []
         for network in self._narrowest():
             narrowest.append(cost(network))
-            if limits.allow(narrowest[-1]):
+            if limits.filled(fullest).allow(narrowest[-1]):
                 return
         if not narrowest:
             raise SpaceError(f"space {self.name}: none of {DRAWS:,} random shapes is a valid network; see require")
@@ -178,7 +188,7 @@ class SearchSpace(_Strict):
         budget = f"--budget {limits.budget:,}" + ("" if limits.max_macs is None else f" --max-macs {limits.max_macs:,}")
         raise BudgetError(
             f"{budget}: no network of the space {self.name} can meet it; the smallest has {params:,} params "
-            f"(--budget {params + 1}), and the cheapest {macs:,} MACs (--max-macs {macs})"
+            f"(--budget {floor(params / fullest) + 1}), and the cheapest {macs:,} MACs (--max-macs {macs})"
         )
 
     def _narrowest(self) -> Iterator[Architecture]:
@@ -219,7 +229,7 @@ class _Pieces:
     def add_stage(self, stage: Stage, number: int, trial: Suggester) -> None:
         place = f"stage{number}"
         downsample = stage.downsample.suggest(trial, f"{place}.downsample") if number > 1 else "none"
-        squeeze = 0 if downsample == "stride" else stage.squeeze.suggest(trial, f"{place}.squeeze")
+        squeeze = stage.squeeze.suggest(trial, f"{place}.squeeze") if downsample in POOLS else 0
         if downsample in POOLS:
             self.body.append(Transition(downsample))
         if squeeze:
@@ -265,7 +275,10 @@ def _recipe_dimension(name: str, raw: Any) -> Dimension:
         real_field = isinstance(getattr(Recipe, name), float)
         return float(value) if real_field else value  # or a range 0 to 15 would hold whole degrees alone
 
-    parsed: Dimension = dimension(check).func(raw)  # type: ignore[call-arg]
+    try:
+        parsed: Dimension = dimension(check).func(raw)  # type: ignore[call-arg]
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
     return parsed
 
 
@@ -291,9 +304,9 @@ def load_space(spec: str) -> SearchSpace:
     except (OSError, UnicodeDecodeError) as error:
         raise SpaceError(f"{path}: cannot be read: {error}") from None
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SpaceError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+        data = parse_yaml(text)
+    except ValueError as error:
+        raise SpaceError(f"{path}: {error}") from None
     return parse_space(data, str(path))
 
 

@@ -6,11 +6,12 @@ it. Only it and the coordinator import optuna.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,16 @@ from typing import Any
 import optuna
 from filelock import FileLock, Timeout
 from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from budgetnet.architecture import Architecture
 from budgetnet.budget import Limits
 from budgetnet.cost import Cost
-from budgetnet.errors import BudgetnetError, StudyError
+from budgetnet.errors import StudyError
+from budgetnet.files import cache_dir
 from budgetnet.recipe import Recipe
 
 STUDIES = Path("studies")
@@ -53,8 +56,8 @@ class Settings:
         return Limits(self.budget, self.max_macs, self.max_activations)
 
     def changes(self, other: Settings) -> list[str]:
-        """What differs in ``other``, as ``place: old → new``; the seed is no difference."""
-        old, new = _flat({**asdict(self), "seed": 0}), _flat({**asdict(other), "seed": 0})
+        """What differs in ``other``, as ``place: old → new``."""
+        old, new = _flat(asdict(self)), _flat(asdict(other))
         keys = [*old, *(key for key in new if key not in old)]
         return [
             f"{key}: {old.get(key, 'absent')} → {new.get(key, 'absent')}"
@@ -116,20 +119,30 @@ class StudyPlace:
     name: str
     folder: Path
     url: str
+    is_default: bool = True  # SQLite in the study's folder
 
     @property
-    def has_trials_here(self) -> bool:
-        """Whether the study's folder holds its database."""
-        return (self.folder / DATABASE).is_file()
+    def database(self) -> Path | None:
+        """The file of an SQLite storage; None for a server."""
+        url = make_url(self.url)
+        return Path(url.database) if url.drivername.startswith("sqlite") and url.database else None
+
+    @property
+    def lock(self) -> Path:
+        """The lock file: beside the database, so that it is one wherever the search is started; a server's is ours."""
+        if self.database is not None:
+            return self.database.resolve().parent / f"{self.name}.lock"
+        mixed = hashlib.sha256(f"{self.url} {self.name}".encode()).hexdigest()[:16]
+        return cache_dir() / "locks" / f"{self.name}-{mixed}.lock"
 
     @property
     def shown(self) -> str:
-        """The place as a person should see it: no password of a database URL."""
-        return re.sub(r"//([^/:@]+):[^@]*@", r"//\1:***@", self.url.removeprefix("sqlite:///"))
+        """The place as a person should see it: a path, or a URL without its password."""
+        return str(self.database or make_url(self.url).render_as_string(hide_password=True))
 
 
 def place(name: str, storage: str | None = None, root: Path = STUDIES) -> StudyPlace:
-    """The place of a study. Raises StudyError for a name that is no plain folder name."""
+    """The place of a study. Raises StudyError for a name that is no plain folder name, or a storage that is no URL."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise StudyError(f"--study must be a plain name of letters, digits, '.', '_' and '-', but got {name!r}")
     folder = root / name
@@ -137,7 +150,8 @@ def place(name: str, storage: str | None = None, root: Path = STUDIES) -> StudyP
         make_url(storage or "sqlite://")
     except ArgumentError:
         raise StudyError(f"--storage must be a URL such as sqlite:///study.db, but got {storage!r}") from None
-    return StudyPlace(name, folder, storage or f"sqlite:///{folder / DATABASE}")
+    url = storage or URL.create("sqlite", database=str(folder / DATABASE)).render_as_string()
+    return StudyPlace(name, folder, url, is_default=storage is None)
 
 
 def newest(root: Path = STUDIES) -> str:
@@ -185,13 +199,13 @@ class Study:
 
 
 def open_study(name: str | None = None, storage: str | None = None, root: Path = STUDIES) -> Study:
-    """Open a study that exists; by default the one written last. Raises StudyError."""
+    """Open a study that exists; by default the one written last. Raises StudyError, and makes no database."""
     if name is None and storage is not None:
         raise StudyError("--storage needs --study NAME: a database may hold many studies")
     where = place(name or newest(root), storage, root)
-    if storage is None and not (where.folder / DATABASE).is_file():
+    if where.database is not None and not where.database.is_file():
         have = ", ".join(sorted(path.parent.name for path in root.glob(f"*/{DATABASE}"))) or "none"
-        raise StudyError(f"no study {where.name!r} under {root}{os.sep}; there is {have}")
+        raise StudyError(f"no study {where.name!r} in {where.shown}; under {root}{os.sep} there is {have}")
     with storage_errors(where):
         try:
             return Study(where, optuna.load_study(study_name=where.name, storage=_storage(where)))
@@ -201,16 +215,14 @@ def open_study(name: str | None = None, storage: str | None = None, root: Path =
 
 def create_or_open(where: StudyPlace, settings: Settings) -> Study:
     """The study at ``where``, made if it is not there. Raises StudyError if its settings are other ones."""
-    if where.url.startswith("sqlite:///"):
-        with storage_errors(where):
-            where.folder.mkdir(parents=True, exist_ok=True)
     with storage_errors(where):
         inner = optuna.create_study(
             study_name=where.name, storage=_storage(where), direction="maximize", load_if_exists=True
         )
-        if "settings" not in inner.user_attrs:
+        study = Study(where, inner)
+        ours = inner.direction == StudyDirection.MAXIMIZE and not inner.get_trials(deepcopy=False)
+        if "settings" not in inner.user_attrs and ours:
             inner.set_user_attr("settings", asdict(settings))
-    study = Study(where, inner)
     if changes := study.settings.changes(settings):
         more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
         raise StudyError(
@@ -221,8 +233,10 @@ def create_or_open(where: StudyPlace, settings: Settings) -> Study:
 
 
 def _storage(where: StudyPlace) -> RDBStorage:
-    # Trials are never told twice: a heartbeat is not needed, the lock says whether anybody else is at work.
-    return RDBStorage(where.url)
+    try:
+        return RDBStorage(where.url)
+    except ImportError as error:
+        raise StudyError(f"{where.shown}: its database driver is not installed: {error}") from None
 
 
 @contextmanager
@@ -230,46 +244,44 @@ def storage_errors(where: StudyPlace) -> Iterator[None]:
     """Turn what the storage raises into a StudyError of one line; what was written before stays."""
     try:
         yield
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError, ImportError) as error:
-        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+    except (SQLAlchemyError, optuna.exceptions.OptunaError, OSError) as error:
+        cause = error.__cause__ if isinstance(error, optuna.exceptions.OptunaError) else error
         text = " ".join(str(getattr(cause, "orig", None) or cause or error).split())
         raise StudyError(f"{where.shown}: the study cannot be read or written: {text}") from None
 
 
-def _in_use(where: StudyPlace, holder: Path) -> StudyError:
-    who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
-    return StudyError(f"study {where.name} is being searched by {who}; wait for it or choose --study NAME")
-
-
 @contextmanager
 def locked(where: StudyPlace) -> Iterator[None]:
-    """Hold the study's lock. Raises StudyError that names the process which has it.
+    """Hold the study's lock, its folder made. Raises StudyError that names the process which has it.
 
-    The operating system frees the lock of a process that dies, so a crash leaves nothing to clean up.
+    The operating system frees the lock of a process that dies, so a crash leaves nothing to clean up. Where the study
+    never comes to be, the folders that were made for it are removed.
     """
-    holder, path = where.folder / "search.holder", where.folder / "search.lock"
-    made = [folder for folder in (where.folder, where.folder.parent) if not folder.exists()]
-    lock = FileLock(path, timeout=0)
+    home, holder = where.lock.parent, where.lock.with_suffix(".holder")
+    made = [folder for folder in (home, home.parent) if not folder.exists()]
+    lock = FileLock(where.lock, timeout=0)
     with storage_errors(where):
-        where.folder.mkdir(parents=True, exist_ok=True)
+        home.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire()
         except Timeout:
-            raise _in_use(where, holder) from None
+            who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
+            raise StudyError(
+                f"study {where.name} is being searched by {who}; wait for it or choose --study NAME"
+            ) from None
     try:
         with storage_errors(where):
             holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         yield
-    except BudgetnetError:
-        if made and not where.has_trials_here:  # the study never came to be: leave the directory as it was found
-            path.unlink(missing_ok=True)
-            holder.unlink(missing_ok=True)
-            for folder in made:
-                folder.rmdir()
-        raise
     finally:
-        holder.unlink(missing_ok=True)
+        with suppress(OSError):
+            holder.unlink(missing_ok=True)
         lock.release()
+        if made and not (where.database is None or where.database.is_file()):
+            with suppress(OSError):
+                where.lock.unlink(missing_ok=True)
+                for folder in made:
+                    folder.rmdir()
 
 
 # --- records ----------------------------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ def train(
             outputs, labels = _run_epoch(
                 model, average, optimizer, recipe, batches, epoch, steps, bf16, should_stop or _never
             )
-        if len(outputs) < len(training):
+        if len(outputs) < len(training) - 1:  # told to stop; a last image alone sits an epoch out
             return
         train_loss = _finite(F.cross_entropy(outputs, labels, label_smoothing=recipe.label_smoothing), epoch)
         kept = _plain_layout(copy.deepcopy(average))
@@ -153,6 +153,8 @@ def _batches(
     """Shuffled, augmented, normalised batches; the last one may be small. Augments several batches in one call."""
     order = torch.randperm(len(training), generator=generator, device=generator.device)
     size = recipe.batch_size
+    if len(order) % size == 1 and len(order) > 1:
+        order = order[:-1]  # BatchNorm over a single cell has no variance; another image sits out next time
     chunk = size * max(1, CHUNK // size)
     for indices in torch.split(order, chunk):
         images = augment(training.images[indices], recipe.affine, mean, std, generator)

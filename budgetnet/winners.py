@@ -43,8 +43,8 @@ class Order:
             raise StudyError(
                 f"--trial {self.trial}: only a finished trial can be frozen, but it is {record.state}{reason}"
             )
-        free_name(self.out, self.name, force=self.force)
         _check_writable(self.out)
+        free_name(self.out, self.name, force=self.force)
         return record
 
 

@@ -94,7 +94,7 @@ def test_train_one_network(
     here: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["train", "4 M 6", "--data", str(small_mnist), "--epochs", "2", "--device", "cpu"]
-    code, out, _ = run(monkeypatch, capsys, *arguments, "--recipe", "learning_rate=0.1,ema=0.9")
+    code, out, _ = run(monkeypatch, capsys, *arguments, "--recipe", "learning_rate=1e-1,ema=0.9")
     assert code == 0
     assert [line[:9] for line in out.splitlines()] == ["epoch  1/", "epoch  2/"]
     assert "validation" in out
@@ -134,6 +134,13 @@ def test_train_one_network(
         (["train", "12", "--recipe", "speed=9"], "recipe.speed"),
         (["train", "12", "--recipe", "fast"], "--recipe must read name=value"),
         (["train", "12", "--recipe", "learning_rate=-1"], "recipe.learning_rate: must be between"),
+        (["train", "12", "--recipe", "ema={"], "--recipe ema: must be a number or a word, but got '{'"),
+        (["train", "12", "--seed", "-1"], "--seed must be between 0 and 2147483647, but got -1"),
+        (["train", "12", "--weights", "nowhere/w.safetensors"], "--weights nowhere/w.safetensors: there is no folder"),
+        (["search", "--budget", "8k"], "Invalid value for '--budget': '8k' is not a valid int"),
+        (["freeze"], "Missing option '--trial'"),
+        (["serach"], "No such command 'serach'"),
+        (["search", "--seed", "4294967296"], "--seed must be between 0 and 2147483647"),
         (["train", "12", "--device", "tpu"], "--device must be auto, cpu, cuda or mps"),
     ],
 )
@@ -173,7 +180,7 @@ def test_a_trial_that_was_pruned_or_is_not_there_cannot_be_frozen(
     assert not (here / "model.py").exists()
 
 
-def test_a_folder_without_permission(
+def test_a_file_where_the_folder_should_be(
     here: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / "studies").write_text("a file where the folder should be")
@@ -230,6 +237,18 @@ def test_an_interrupt_keeps_the_study_and_says_how_to_go_on(here: Path, small_mn
     assert "finished" in states
 
 
+def test_search_in_a_script_without_a_guard_says_what_is_missing(here: Path, small_mnist: Path) -> None:
+    space = write_space(here)
+    call = (
+        f"budgetnet.search(space={str(space)!r}, data={str(small_mnist)!r}, budget=600, epochs=1, trials=1, workers=1)"
+    )
+    (here / "bare.py").write_text(f"import budgetnet\n{call}\n")
+    (here / "guarded.py").write_text(f"import budgetnet\nif __name__ == '__main__':\n    {call}\n")
+    bare = subprocess.run([sys.executable, "bare.py"], check=False, capture_output=True, text=True)
+    assert "a worker imported the script that searches; call search under if __name__ ==" in bare.stderr
+    subprocess.run([sys.executable, "guarded.py"], check=True)
+
+
 def test_help_of_every_command_has_an_example() -> None:
     runner = CliRunner()
     for command in app.registered_commands:
@@ -241,7 +260,8 @@ def test_help_of_every_command_has_an_example() -> None:
 
 
 def test_import_and_help_stay_light() -> None:
-    for code in ("import budgetnet", "import budgetnet.cli"):
+    show_help = "from typer.testing import CliRunner as R; from budgetnet.cli import app; R().invoke(app, ['--help'])"
+    for code in ("import budgetnet", "import budgetnet.cli", show_help):
         script = f"import sys; {code}; sys.exit('torch' in sys.modules or 'optuna' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 

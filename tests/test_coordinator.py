@@ -11,60 +11,74 @@ import numpy as np
 import optuna
 import pytest
 
+from budgetnet import coordinator
 from budgetnet.architecture import Architecture
 from budgetnet.coordinator import Ended, Progressed, Search, Started, opened, search
+from budgetnet.cost import cost
 from budgetnet.errors import BudgetError, BudgetnetError, DataError, SpaceError, StudyError, WorkerError
 from budgetnet.executor import Audited, EpochDone, Event, Failed, Finished, Job, Stopped
-from budgetnet.plan import PRUNERS, SAMPLERS, STARTUP, make_pruner, make_sampler
+from budgetnet.plan import PRUNERS, SAMPLERS, STARTUP, Request, make_pruner
 from budgetnet.recipe import EpochResult
-from budgetnet.study import create_or_open, locked, open_study
+from budgetnet.study import Settings, Study, create_or_open, locked, open_study
 from tests.tiny import TINY, tiny_request, write_space
 
 
 class Replay:
     """An executor that trains nothing: epochs come from a function of (job, epoch). For what is not about training."""
 
-    slots = 1
-
     def __init__(
-        self, accuracy: Callable[[Job, int], float], fail: Callable[[Job], str | None] = lambda job: None
+        self,
+        accuracy: Callable[[Job, int], float],
+        slots: int = 1,
+        fail: Callable[[Job], str | None] = lambda job: None,
+        macs: int = 0,
     ) -> None:
+        self.slots = slots
         self.submitted: list[Job] = []
-        self._accuracy, self._fail = accuracy, fail
-        self._events: Iterator[Event] = iter(())
-        self._stop = False
+        self._accuracy, self._fail, self._macs = accuracy, fail, macs
+        self._events: dict[int, Iterator[Event]] = {}
+        self._stopped: set[int] = set()
 
     def submit(self, job: Job) -> None:
-        self._stop = False
+        assert len(self._events) < self.slots
         self.submitted.append(job)
-        self._events = self._run(job)
+        self._events[job.id] = self._run(job)
 
     def _run(self, job: Job) -> Iterator[Event]:
-        from budgetnet.cost import cost
-
-        yield Audited(job.id, cost(job.architecture))
+        spent = cost(job.architecture)
+        yield Audited(job.id, replace(spent, macs=spent.macs + self._macs))
         if reason := self._fail(job):
             yield Failed(job.id, reason)
             return
         for epoch in range(1, job.recipe.epochs + 1):
-            if self._stop:
+            if job.id in self._stopped:
                 yield Stopped(job.id)
                 return
             accuracy = self._accuracy(job, epoch)
-            yield EpochDone(
-                job.id, EpochResult(epoch, 0.1, 1.0, accuracy, accuracy, 1.0, round(accuracy * 1000), 1000, 0.1)
-            )
+            images = round(accuracy * 1000)
+            yield EpochDone(job.id, EpochResult(epoch, 0.1, 1.0, accuracy, accuracy, 1.0, images, 1000, 0.1))
         yield Finished(job.id)
 
     def stop(self, job: int) -> None:
-        self._stop = True
+        self._stopped.add(job)
 
     def events(self, timeout: float | None = None) -> Iterator[Event]:
-        event = next(self._events, None)
-        return iter(() if event is None else (event,))
+        for job, events in list(self._events.items()):
+            event = next(events, None)
+            if event is None or isinstance(event, Finished | Stopped | Failed):
+                del self._events[job]
+            if event is not None:
+                yield event
 
     def close(self) -> None:
         pass
+
+
+def ready(request: Request, settings: Settings) -> Study:
+    """The study of a request; its folder is what the lock makes in a real search."""
+    where = request.place(request.check()[0])
+    where.folder.mkdir(parents=True, exist_ok=True)
+    return create_or_open(where, settings)
 
 
 @pytest.fixture
@@ -74,7 +88,7 @@ def replayed(tmp_path: Path, small_mnist: Path) -> Callable[..., Search]:
     def make(executor: Replay, **options: object) -> Search:
         request = tiny_request(tmp_path, small_mnist, **options)
         space, settings, plan = request.check()
-        return Search(create_or_open(request.place(space), settings), space, plan, executor)  # type: ignore[arg-type]
+        return Search(ready(request, settings), space, plan, executor)  # type: ignore[arg-type]
 
     return make
 
@@ -145,9 +159,37 @@ def test_trials_counts_trained_trials_and_not_rejected_ones(replayed: Callable[.
     assert all(t.state == optuna.trial.TrialState.PRUNED and t.constraints == {"last map": 1.0} for t in rejected)
 
 
-def test_rejected_trials_do_not_use_up_the_samplers_random_start() -> None:
-    sampler = make_sampler("tpe", 0, spared=7)
-    assert sampler._n_startup_trials == STARTUP + 7  # type: ignore[attr-defined]
+def test_rejected_trials_do_not_use_up_the_samplers_random_start(replayed: Callable[..., Search]) -> None:
+    search = replayed(Replay(rising), trials=6)
+    search._space = search._space.model_copy(
+        update={"require": search._space.require.model_copy(update={"final_map": 11})}
+    )
+    list(search.run())
+    rejected = sum(search.tally.rejected.values())
+    assert rejected > 0
+    assert search.study.inner.sampler._n_startup_trials == STARTUP + rejected  # type: ignore[attr-defined]
+
+
+def test_what_the_audit_counted_is_what_is_recorded(replayed: Callable[..., Search]) -> None:
+    search = replayed(Replay(rising, macs=7), trials=1)
+    list(search.run())
+    record = search.study.records()[-1]
+    assert record.architecture is not None
+    assert record.cost is not None
+    assert record.cost.macs == cost(record.architecture).macs + 7
+
+
+def test_a_trial_that_was_told_to_stop_in_its_last_epoch_counts_once(replayed: Callable[..., Search]) -> None:
+    class Deaf(Replay):
+        def stop(self, job: int) -> None:
+            """The message comes too late: all epochs are done."""
+
+    search = replayed(
+        Deaf(lambda job, epoch: 0.1 if job.id >= 6 else 0.9, slots=2), trials=8, pruner="median", epochs=6
+    )
+    list(search.run())
+    states = [record.state for record in search.study.records() if record.trained]
+    assert len(states) == search.trained == 8
 
 
 def test_every_event_of_a_trial_is_told_in_order(replayed: Callable[..., Search]) -> None:
@@ -168,21 +210,23 @@ def test_a_hopeless_trial_is_pruned_and_counted(replayed: Callable[..., Search])
     assert search.trained == 8
 
 
-def test_an_equal_candidate_is_answered_from_the_record(tmp_path: Path, small_mnist: Path) -> None:
+@pytest.mark.parametrize("slots", [1, 2])
+def test_an_equal_candidate_is_answered_and_a_space_that_runs_dry_ends_the_search(
+    tmp_path: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, slots: int
+) -> None:
+    monkeypatch.setattr(coordinator, "MAX_IDLE", 40)
     fixed = {"learning_rate": 0.1, "batch_size": 64}
-    network = {"stages": [{"depth": {"min": 1, "max": 3}}]}
-    write_space(tmp_path, network=network, recipe=fixed)
-    request = tiny_request(tmp_path, small_mnist, trials=3)
+    write_space(tmp_path, network={"stages": [{"depth": {"min": 1, "max": 3}}]}, recipe=fixed)
+    request = tiny_request(tmp_path, small_mnist, trials=8)
     space, settings, plan = request.check()
-    executor = Replay(rising)
-    search = Search(create_or_open(request.place(space), settings), space, plan, executor)  # type: ignore[arg-type]
+    executor = Replay(rising, slots)
+    search = Search(ready(request, settings), space, plan, executor)  # type: ignore[arg-type]
     list(search.run())
-    assert len(executor.submitted) == 3
-    duplicates = [record for record in search.study.records() if record.state == "duplicate"]
-    assert len(duplicates) == search.tally.duplicates > 0
-    more = Search(search.study, space, replace(plan, trials=4), Replay(rising))  # type: ignore[arg-type]
-    with pytest.raises(StudyError, match="the space seems to be exhausted"):
-        list(more.run())
+    assert search.exhausted
+    assert len(executor.submitted) == search.trained == 3  # all networks that there are
+    records = search.study.records()
+    assert sum(record.state == "duplicate" for record in records) == search.tally.duplicates > 0
+    assert not any(record.state == "running" for record in records)
 
 
 def test_a_failed_trial_fails_alone_and_does_not_count(replayed: Callable[..., Search]) -> None:
@@ -208,7 +252,9 @@ def test_what_was_running_when_the_search_stopped_is_queued_again(replayed: Call
     assert states[-1] == "waiting"
     second = replayed(Replay(rising), trials=2)
     resumed = next(event for event in second.run() if isinstance(event, Started))
+    assert resumed.record.number != started.record.number
     assert resumed.record.architecture == started.record.architecture
+    assert resumed.record.seed == started.record.seed
 
 
 def test_what_a_crash_left_running_is_queued_again(replayed: Callable[..., Search]) -> None:
@@ -244,8 +290,12 @@ def test_time_runs_out_and_the_study_goes_on_later(replayed: Callable[..., Searc
         ({"max_macs": 10}, BudgetError, "--max-macs 10: no network of the space tiny can meet it"),
         ({"budget": 0}, BudgetError, "budget must be at least 1, but got budget=0"),
         ({"trials": 0}, StudyError, "--trials must be at least 1, but got 0"),
-        ({"epochs": 0}, StudyError, "--epochs must be at least 1, but got 0"),
-        ({"seed": -1}, StudyError, "--seed must be at least 0, but got -1"),
+        ({"epochs": 0}, StudyError, "--epochs must be between 1 and 10000, but got 0"),
+        ({"epochs": 10001}, StudyError, "--epochs must be between 1 and 10000, but got 10001"),
+        ({"seed": -1}, StudyError, "--seed must be between 0 and 2147483647, but got -1"),
+        ({"seed": 2**32}, StudyError, "--seed must be between 0 and 2147483647, but got 4294967296"),
+        ({"timeout": float("nan")}, StudyError, "--timeout must be above 0 seconds, but got nan"),
+        ({"storage": "nonsense"}, StudyError, "--storage must be a URL such as sqlite:///study.db, but got 'nonsense'"),
         ({"timeout": -1.0}, StudyError, "--timeout must be above 0 seconds, but got -1"),
         ({"workers": -1}, WorkerError, "--workers must be at least 0, but got -1"),
         ({"sampler": "best"}, StudyError, "--sampler must be one of tpe, gp, random, but got 'best'"),
@@ -305,6 +355,29 @@ def test_a_broken_database_is_one_line(tmp_path: Path, small_mnist: Path) -> Non
         assert "\n" not in str(caught.value)
 
 
+def test_a_study_of_somebody_else_is_left_alone(tmp_path: Path, small_mnist: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'theirs.db'}"
+    optuna.create_study(study_name="theirs", storage=url, direction="minimize")
+    with pytest.raises(StudyError, match="study theirs was not made by this version of budgetnet"):
+        search(tiny_request(tmp_path, small_mnist, storage=url, study="theirs"))
+    assert optuna.load_study(study_name="theirs", storage=url).user_attrs == {}
+
+
+def test_one_database_has_one_lock_wherever_the_search_is_started(tmp_path: Path, small_mnist: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'one.db'}"
+    request = tiny_request(tmp_path, small_mnist, storage=url, study="one", trials=1)
+    elsewhere = replace(request, root=tmp_path / "elsewhere")
+    with opened(request), pytest.raises(StudyError, match="study one is being searched by process"):
+        search(elsewhere)
+    assert sum(record.trained for record in search(elsewhere).records()) == 1
+
+
+def test_reading_makes_no_database(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="no study 'x' in"):
+        open_study("x", f"sqlite:///{tmp_path / 'new.db'}", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_lock_is_free_again_after_an_error(tmp_path: Path, small_mnist: Path) -> None:
     request = tiny_request(tmp_path, small_mnist)
     where = request.place(request.check()[0])
@@ -314,8 +387,13 @@ def test_the_lock_is_free_again_after_an_error(tmp_path: Path, small_mnist: Path
         pass
 
 
-def test_every_named_sampler_and_pruner_can_be_made() -> None:
-    for name in SAMPLERS:
-        assert isinstance(make_sampler(name, 0), optuna.samplers.BaseSampler)
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_goes_on_after_its_random_start(replayed: Callable[..., Search], name: str) -> None:
+    search = replayed(Replay(rising), trials=STARTUP + 2, sampler=name, epochs=1)
+    list(search.run())
+    assert search.trained == STARTUP + 2
+
+
+def test_every_named_pruner_can_be_made() -> None:
     for name in PRUNERS:
         assert isinstance(make_pruner(name, 15), optuna.pruners.BasePruner)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from budgetnet import data, dataset, readers
+from budgetnet import data, dataset, files, readers
 from budgetnet.data import load
 from budgetnet.dataset import DataSet, Split, holdout_indices, stratified_indices
 from budgetnet.errors import DataError
@@ -130,11 +130,11 @@ def test_unpacked_files_are_kept_and_a_cache_that_cannot_be_written_does_no_harm
 
 
 def test_cache_dir_prefers_its_own_variable(monkeypatch):
-    monkeypatch.setattr(data.sys, "platform", "linux")
+    monkeypatch.setattr(files.sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert data.cache_dir() == Path(data.os.environ["BUDGETNET_CACHE"])
+    assert files.cache_dir() == Path(data.os.environ["BUDGETNET_CACHE"])
     monkeypatch.delenv("BUDGETNET_CACHE")
-    assert data.cache_dir() == Path("/x/budgetnet")
+    assert files.cache_dir() == Path("/x/budgetnet")
 
 
 def test_limited_is_stratified_and_within_the_same_split(mnist):
@@ -384,7 +384,7 @@ def test_a_torchvision_set_and_a_failed_download(monkeypatch):
     found = load("CIFAR10")
     assert isinstance(found, DataSet)
     assert (found.input_shape, found.classes, [len(s) for s in found.search_splits()]) == ((3, 32, 32), 10, [20, 4])
-    where = data.cache_dir() / "torchvision"
+    where = files.cache_dir() / "torchvision"
     with pytest.raises(DataError) as caught:
         found.final_splits()
     assert str(caught.value) == (

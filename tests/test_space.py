@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from budgetnet.budget import Limits
 from budgetnet.cost import cost
 from budgetnet.dimension import Dimension, RandomDraw
 from budgetnet.errors import ArchitectureError, BudgetError, SpaceError
-from budgetnet.space import load_space, parse_space, space_names
+from budgetnet.space import SearchSpace, load_space, parse_space, space_names
 
 MINIMAL: dict[str, Any] = {"name": "mine", "network": {"stages": [{"depth": 2}]}}
 
@@ -105,8 +106,17 @@ def test_a_budget_out_of_reach_says_the_least_that_could() -> None:
     assert found is not None
     least = int(found[1])
     space.check_reachable(Limits(least))
+    assert any(_fits(space, seed, Limits(least)) for seed in range(3000))
     with pytest.raises(BudgetError):
         space.check_reachable(Limits(least - 1))
+
+
+def _fits(space: SearchSpace, seed: int, limits: Limits) -> bool:
+    draft = space.draw(RandomDraw(seed))
+    try:
+        return limits.allow(cost(replace(draft, fill=1.0).fit(limits)))
+    except (BudgetError, ArchitectureError):
+        return False
 
 
 @pytest.mark.parametrize(
@@ -126,11 +136,17 @@ def test_a_budget_out_of_reach_says_the_least_that_could() -> None:
         ({"network": {"stages": [{}], "stage_count": 2}}, "network.stage_count: must be at most the 1 stages"),
         ({"recipe": {"learning_rat": 0.1}}, "learning_rat"),
         ({"recipe": {"learning_rate": {"min": 0, "max": 1, "log": True}}}, "must be between"),
-        ({"recipe": {"batch_size": 0.5}}, "must be a whole number, but is 0.5"),
+        ({"recipe": {"batch_size": 0.5}}, "recipe: batch_size: must be a whole number, but is 0.5"),
         ({"name": "../mine"}, "name: "),
         ({"name": None}, "name: "),
         ({"input": [28, 28]}, "input"),
         ({"classes": 1}, "classes: "),
+        ({"classes": "10"}, "classes: input should be a valid integer, but is '10'"),
+        ({"input": [0, 28, 28]}, "input[0]: input should be greater than or equal to 1, but is 0"),
+        ({"require": {"receptive_field": True}}, "require.receptive_field: "),
+        ({"network": {"stages": [{"kernel": "3x"}]}}, "must be a kernel such as 3 or 3x5, but is '3x'"),
+        ({"network": {"dropout": {"min": 0, "max": 0.5, "step": float("inf")}, "stages": [{}]}}, "step must be"),
+        ({"recipe": {"epochs": 30}}, "recipe: epochs: are a resource, set by --epochs, and not searched"),
     ],
 )
 def test_a_wrong_space_is_refused_with_rule_value_and_place(change: dict[str, Any], message: str) -> None:
