@@ -374,7 +374,8 @@ def train(
 
     Example: budgetnet train '8 12 M c12 c12 14 16' --recipe ema=0.999
     """
-    from budgetnet.executor import EpochDone, Job, choose_device
+    from budgetnet.executor import choose_device
+    from budgetnet.jobs import EpochDone, Job
     from budgetnet.plan import check_seed
     from budgetnet.single import read_architecture, read_recipe, train_one
 

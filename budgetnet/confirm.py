@@ -11,7 +11,8 @@ from typing import Any
 
 from budgetnet.architecture import Architecture
 from budgetnet.errors import ModelError, WorkerError
-from budgetnet.executor import EpochDone, Executor, Failed, Finished, Job, Stopped
+from budgetnet.executor import Executor
+from budgetnet.jobs import EpochDone, Failed, Finished, Job, Stopped
 from budgetnet.recipe import EpochResult, Recipe
 from budgetnet.statistics import Interval, mean, mean_interval, std, wilson
 

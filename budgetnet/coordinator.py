@@ -19,19 +19,9 @@ from optuna.trial import Trial, TrialState
 from budgetnet.architecture import Architecture
 from budgetnet.cost import cost
 from budgetnet.errors import ArchitectureError, BudgetError, WorkerError
-from budgetnet.executor import (
-    Audited,
-    EpochDone,
-    Event,
-    Executor,
-    Failed,
-    Finished,
-    Job,
-    Stopped,
-    choose_device,
-    local,
-)
+from budgetnet.executor import Executor, choose_device, local
 from budgetnet.fields import extent, feature_field
+from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job, Stopped
 from budgetnet.plan import Plan, Request, make_pruner, make_sampler
 from budgetnet.recipe import EpochResult, Recipe
 from budgetnet.space import SearchSpace

@@ -10,8 +10,9 @@ from typing import Any
 
 from budgetnet.architecture import Architecture
 from budgetnet.errors import ArchitectureError, RecipeError, WorkerError
-from budgetnet.executor import Event, Failed, InProcess, Job
+from budgetnet.executor import InProcess
 from budgetnet.files import parse_yaml
+from budgetnet.jobs import Event, Failed, Job
 from budgetnet.notation import parse
 from budgetnet.recipe import Recipe
 

@@ -12,7 +12,7 @@ import pytest
 
 from budgetnet.confirm import Confirmation, SeedRun, confirm
 from budgetnet.errors import ModelError, WorkerError
-from budgetnet.executor import EpochDone, Event, Failed, Finished, Job, Stopped
+from budgetnet.jobs import EpochDone, Event, Failed, Finished, Job, Stopped
 from budgetnet.notation import parse
 from budgetnet.recipe import EpochResult, Recipe
 

@@ -16,7 +16,7 @@ from budgetnet.architecture import Architecture
 from budgetnet.coordinator import Ended, Progressed, Search, Started, opened, search
 from budgetnet.cost import cost
 from budgetnet.errors import BudgetError, BudgetnetError, DataError, SpaceError, StudyError, WorkerError
-from budgetnet.executor import Audited, EpochDone, Event, Failed, Finished, Job, Stopped
+from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job, Stopped
 from budgetnet.plan import PRUNERS, SAMPLERS, STARTUP, Request, make_pruner
 from budgetnet.recipe import EpochResult
 from budgetnet.study import Settings, Study, create_or_open, locked, open_study

@@ -15,20 +15,8 @@ from safetensors.torch import load_file
 from budgetnet.build import build
 from budgetnet.cost import cost
 from budgetnet.errors import WorkerError
-from budgetnet.executor import (
-    MAX_DEATHS,
-    Audited,
-    EpochDone,
-    Event,
-    Executor,
-    Failed,
-    Finished,
-    InProcess,
-    Job,
-    LocalProcesses,
-    Stopped,
-    choose_device,
-)
+from budgetnet.executor import MAX_DEATHS, Executor, InProcess, LocalProcesses, choose_device
+from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job, Stopped
 from budgetnet.notation import parse
 from budgetnet.recipe import Recipe
 

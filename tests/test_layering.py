@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -24,11 +25,11 @@ LAYERS = {
     **dict.fromkeys(("build", "trace", "operators"), 4),
     **dict.fromkeys(("audit", "data", "dataset", "readers", "space", "table"), 5),
     **dict.fromkeys(("augment", "train"), 6),
-    **dict.fromkeys(("executor",), 7),
+    **dict.fromkeys(("jobs", "executor"), 7),
     **dict.fromkeys(("coordinator", "study", "plan"), 8),
     **dict.fromkeys(("confirm", "evidence", "facts", "analysis", "freeze", "modelfile", "source", "models"), 9),
     **dict.fromkeys(("verify", "report", "winners", "single", "display"), 9),
-    **dict.fromkeys(("cli", "__main__", "__init__"), 10),
+    **dict.fromkeys(("cli", "__main__", "__init__", "model"), 10),
 }
 LAST_WITHOUT_TORCH = 3
 WITH_TORCH = {"torch", "torchvision", "fvcore", "safetensors"}
@@ -168,3 +169,11 @@ def test_the_lower_layers_run_without_torch(module):
     code = f"import sys, budgetnet.{module}; print(sorted({{'torch', 'optuna'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_readme_shows_every_module_in_its_layer():
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (\d+) \| (.*?) \|", readme, flags=re.MULTILINE))
+    shown = {name: int(layer) for layer, cell in rows.items() for name in re.findall(r"`(\w+)`", cell)}
+    modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__", "model"}
+    assert shown == {name: LAYERS[name] for name in modules}

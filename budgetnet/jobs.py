@@ -1,0 +1,144 @@
+"""One training job and what it tells: build, audit, train, an event at a time; no processes and no studies here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from budgetnet.architecture import Architecture
+from budgetnet.cost import Cost, cost
+from budgetnet.errors import BudgetnetError
+from budgetnet.layers import Shape
+from budgetnet.recipe import EpochResult, Recipe
+
+if TYPE_CHECKING:
+    from budgetnet.dataset import DataSet, Split
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run. ``split``: "search" trains on the training part and judges on validation, "final" trains on
+    all training images and judges on test. ``weights``: file that receives the final state dict (safetensors).
+    ``images``: train on so many, a stratified part; None is all."""
+
+    id: int
+    architecture: Architecture
+    recipe: Recipe
+    data: str
+    split: str
+    seed: int
+    weights: str | None = None
+    images: int | None = None
+
+
+@dataclass(frozen=True)
+class Audited:
+    """The network is built, and fvcore agrees with our count."""
+
+    job: int
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """One more epoch of a job."""
+
+    job: int
+    result: EpochResult
+
+
+@dataclass(frozen=True)
+class Finished:
+    """All epochs are done and the weights, if asked for, are on disk."""
+
+    job: int
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The job ended early because ``stop`` was called."""
+
+    job: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The job ended with an error; ``reason`` is one line."""
+
+    job: int
+    reason: str
+
+
+Event = Audited | EpochDone | Finished | Stopped | Failed
+
+
+def run_job(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[Event]:
+    """Build, audit, train, and yield what happens. The last event is Finished, Stopped or Failed."""
+    from budgetnet.audit import audit
+    from budgetnet.build import build
+    from budgetnet.train import train
+
+    try:
+        data, training, evaluation = _splits(job.data, job.architecture.input_shape, job.split, job.images)
+        model = build(job.architecture, job.seed)
+        yield Audited(job.id, audit(model, cost(job.architecture), job.architecture.input_shape))
+        epochs = train(
+            model,
+            job.recipe,
+            training,
+            evaluation,
+            mean=data.mean,
+            std=data.std,
+            seed=job.seed,
+            device=device,
+            bf16=None if job.split == "search" else False,  # speed where it chooses, float32 where it reports
+            should_stop=should_stop,
+        )
+        done = 0
+        for result in epochs:
+            done = result.epoch
+            yield EpochDone(job.id, result)
+        if done < job.recipe.epochs:
+            yield Stopped(job.id)
+            return
+        if job.weights is not None:
+            save_weights(model.state_dict(), Path(job.weights))
+        yield Finished(job.id)
+    except EOFError:
+        raise  # the coordinator is gone; there is nobody to tell
+    except Exception as error:  # whatever a job meets is that job's own failure
+        yield Failed(job.id, _one_line(error))
+
+
+@lru_cache(maxsize=1)
+def _splits(spec: str, shape: Shape, split: str, images: int | None) -> tuple[DataSet, Split, Split]:
+    """The data that a job needs, read once a process: (description, to train on, to judge on)."""
+    from budgetnet.data import load
+
+    channels, height, width = shape
+    data = load(spec, image_shape=(channels, height, width))
+    if images is not None:
+        data = data.limited(images, sys.maxsize)
+    return data, *(data.search_splits() if split == "search" else data.final_splits())
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, BudgetnetError) else f"{type(error).__name__}: {text}"[:300]
+
+
+def save_weights(state: dict[str, object], path: Path) -> None:
+    """Write a state dict as safetensors, atomically."""
+    from safetensors.torch import save_file
+
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        save_file({name: tensor.contiguous().cpu() for name, tensor in state.items()}, temporary)  # type: ignore[attr-defined]
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
