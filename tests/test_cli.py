@@ -216,7 +216,13 @@ def test_an_interrupt_keeps_the_study_and_says_how_to_go_on(here: Path, small_mn
     arguments = search_arguments(here, small_mnist, trials=500)
     arguments[arguments.index("--workers") + 1] = "2"
     process = subprocess.Popen(
-        [sys.executable, "-m", "budgetnet", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "budgetnet", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        ),  # a job in the background ignores it
     )
     assert process.stdout is not None
     for line in process.stdout:
@@ -224,7 +230,10 @@ def test_an_interrupt_keeps_the_study_and_says_how_to_go_on(here: Path, small_mn
             break
     process.send_signal(number)
     started = time.monotonic()
-    _, err = process.communicate(timeout=60)
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert time.monotonic() - started < 30
     assert "interrupted; study tiny-600 is kept with" in err
