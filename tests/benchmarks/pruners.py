@@ -7,7 +7,27 @@ search that could have happened. In each order the pruner decides as it would ha
 Printed, as means over the orders: epochs saved; how often the best candidate of all survives; regret (best value of all
 minus best value that survived, in points of accuracy), and its 95th percentile.
 
-<!-- RESULT -->
+Expected beforehand: the median saves a third of the epochs and loses next to nothing. Came out:
+
+    30 complete curves of 15 epochs, 200 orders; best value 99.173 %
+    pruner                          epochs saved  best survives   regret  95th pct
+    median                                55.9%         100.0%    0.000     0.000
+    percentile                            49.1%          82.0%    0.005     0.027
+    hyperband                             59.2%          69.5%    0.008     0.027
+    halving                               55.5%          97.5%    0.001     0.000
+    none                                   0.0%         100.0%    0.000     0.000
+    median, 4 start, 2 warm               61.4%         100.0%    0.000     0.000
+    median, 4 start, 3 warm               55.9%         100.0%    0.000     0.000
+    median, 4 start, 5 warm               46.1%         100.0%    0.000     0.000
+    median, 4 start, 8 warm               31.2%         100.0%    0.000     0.000
+    best third, 4 start, 3 warm           60.4%          87.5%    0.003     0.027
+    best third, 4 start, 5 warm           49.9%          91.5%    0.002     0.027
+    best third, 4 start, 8 warm           34.3%          99.0%    0.000     0.000
+    halving, from 5, factor 3             43.5%          96.0%    0.001     0.000
+
+Chosen: the median from the fourth epoch on, after four trials ("median"). It halves the epochs and kept the best candidate
+in every order; quantiles above the median and Hyperband save as much and lose the best in 8 to 30 of 100. What it
+risks: a slow starter that would have won. There is none among these 30, and 30 curves on 20,000 images prove no more.
 """
 
 from __future__ import annotations
