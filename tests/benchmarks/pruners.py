@@ -25,9 +25,9 @@ Expected beforehand: the median saves a third of the epochs and loses next to no
     best third, 4 start, 8 warm           34.3%          99.0%    0.000     0.000
     halving, from 5, factor 3             43.5%          96.0%    0.001     0.000
 
-Chosen: the median from the fourth epoch on, after four trials ("median"). It halves the epochs and kept the best candidate
-in every order; quantiles above the median and Hyperband save as much and lose the best in 8 to 30 of 100. What it
-risks: a slow starter that would have won. There is none among these 30, and 30 curves on 20,000 images prove no more.
+Chosen: the median from the third epoch on, after four trials ("median"). It halves the epochs and kept the best
+candidate in every order; stricter quantiles and Hyperband save about as much and lose the best in 1 to 30 of 100. Its
+risk: a slow starter that would have won. There is none among these 30, and 30 curves on 20,000 images prove no more.
 """
 
 from __future__ import annotations
