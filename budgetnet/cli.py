@@ -1,6 +1,6 @@
 """The command line. Every command is a few lines; here alone an error becomes a message and an exit code.
 
-Exit codes: 0 done · 1 something did not hold · 2 bad input or nothing to be done about it · 130 interrupted.
+Exit codes: 0 done · 2 bad input, or nothing to be done about it · 130 interrupted.
 """
 
 from __future__ import annotations
