@@ -1,6 +1,6 @@
 """The command line. Every command is a few lines; here alone an error becomes a message and an exit code.
 
-Exit codes: 0 done · 2 bad input, or nothing to be done about it · 130 interrupted.
+Exit codes: 0 done · 1 a claim does not hold (verify) · 2 bad input, or nothing to be done about it · 130 interrupted.
 """
 
 from __future__ import annotations
@@ -334,6 +334,33 @@ def _print_seed_epoch(seed: int, result: EpochResult) -> None:
     from budgetnet.display import percent
 
     typer.echo(f"seed {seed}  epoch {result.epoch:2}  test {percent(result.accuracy)} %  {result.seconds:.1f} s")
+
+
+@app.command()
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(help="Model_3 …; by default every class with evidence.")] = None,
+    models: Annotated[Path | None, typer.Option(help="File of the classes; else ./model.py, then ours.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Recheck what frozen models claim: code, text, weights, params, test accuracy. Runs the file's code.
+
+    Exit code 1 and what does not hold, if anything. Example: budgetnet verify Model_1
+    """
+    from dataclasses import asdict
+
+    from budgetnet.models import model_file, names_with_evidence
+    from budgetnet.verify import verify as check
+
+    path = model_file(models)
+    claims = {name: list(check(path, name)) for name in names or names_with_evidence(path)}
+    if as_json:
+        typer.echo(json.dumps({name: [asdict(claim) for claim in found] for name, found in claims.items()}))
+    else:
+        for name, found in claims.items():
+            for claim in found:
+                typer.echo(f"{name}: {'holds' if claim.holds else f'DOES NOT HOLD ({claim.found})'}: {claim.what}")
+    if not all(claim.holds for found in claims.values() for claim in found):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -92,6 +92,22 @@ def names(path: Path) -> list[str]:
     return [name for name in _classes(path) if re.fullmatch(r"Model_\d+", name)]
 
 
+def model_file(models: Path | None = None) -> Path:
+    """``models`` where given, else ``./model.py`` if there is one, else the ``model.py`` of this package."""
+    if models is not None:
+        return models
+    here = Path("model.py")
+    return here if here.is_file() else Path(__file__).with_name("model.py")
+
+
+def names_with_evidence(path: Path) -> list[str]:
+    """The classes of a file that have evidence beside them. Raises ModelError if there are none."""
+    found = [name for name in _classes(path) if path.with_name(f"{name}.json").is_file()]
+    if not found:
+        raise ModelError(f"{path}: no class has its evidence beside it")
+    return found
+
+
 # --- where a name is --------------------------------------------------------------------------------------------------
 
 
