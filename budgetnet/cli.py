@@ -286,6 +286,22 @@ def _print_trial(console: Console, record: TrialRecord, budget: int) -> None:
 
 
 @app.command()
+def report(
+    study: StudyOption = None,
+    storage: StorageOption = None,
+    out: Annotated[Path | None, typer.Option(help="File; by default README.md in the study's folder.")] = None,
+) -> None:
+    """Write a study as a Markdown page.
+
+    Example: budgetnet report --study mnist-8000
+    """
+    from budgetnet.report import write_report
+    from budgetnet.study import open_study
+
+    typer.echo(f"wrote {write_report(open_study(study, storage), out)}")
+
+
+@app.command()
 def freeze(
     trial: Annotated[int, typer.Option(help="Number of the trial.")],
     study: StudyOption = None,
