@@ -22,14 +22,6 @@ class Cost:
     macs: int
     peak_activations: int
 
-    def then(self, other: Cost) -> Cost:
-        """Cost of one network after the other; only the tensor between them is alive at the seam."""
-        return Cost(
-            self.params + other.params,
-            self.macs + other.macs,
-            max(self.peak_activations, other.peak_activations),
-        )
-
 
 # --- of a graph of layers ---------------------------------------------------------------------------------------------
 

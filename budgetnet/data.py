@@ -19,6 +19,7 @@ import torch
 from budgetnet.dataset import DataSet, Split, checked_split, described, one_line, times
 from budgetnet.errors import DataError
 from budgetnet.files import cache_dir
+from budgetnet.layers import Shape
 from budgetnet.readers import (
     RawFile,
     channels_first,
@@ -49,7 +50,7 @@ TORCHVISION: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # name -
 }
 
 
-def load(spec: str = "mnist", *, image_shape: tuple[int, int, int] | None = None) -> DataSet:
+def load(spec: str = "mnist", *, image_shape: Shape | None = None) -> DataSet:
     """The data set that ``spec`` names: ``mnist``, a torchvision name, a folder, or an ``.npz`` file.
 
     ``image_shape`` (C, H, W) is the size to which a folder's images are brought; of other sets it must be the size.
@@ -61,7 +62,7 @@ def load(spec: str = "mnist", *, image_shape: tuple[int, int, int] | None = None
     return data
 
 
-def _load(spec: str, image_shape: tuple[int, int, int] | None) -> DataSet:
+def _load(spec: str, image_shape: Shape | None) -> DataSet:
     name, path = spec.lower().replace("_", "-"), Path(spec).expanduser()
     if name == "mnist":
         return _mnist()

@@ -120,8 +120,7 @@ def _splits(spec: str, shape: Shape, split: str, images: int | None) -> tuple[Da
     """The data that a job needs, read once a process: (description, to train on, to judge on)."""
     from budgetnet.data import load
 
-    channels, height, width = shape
-    data = load(spec, image_shape=(channels, height, width))
+    data = load(spec, image_shape=shape)
     if images is not None:
         data = data.limited(images, sys.maxsize)
     return data, *(data.search_splits() if split == "search" else data.final_splits())

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from budgetnet.dataset import DataSet, Split, checked_split, described, holdout_indices, one_line, times
 from budgetnet.errors import DataError
+from budgetnet.layers import Shape
 
 IDX_IMAGES = 0x803  # unsigned byte, three dimensions
 IDX_LABELS = 0x801  # unsigned byte, one dimension
@@ -162,7 +163,7 @@ def channels_first(pixels: np.ndarray[Any, Any], place: str) -> np.ndarray[Any, 
 # Class folders --------------------------------------------------------------------------------------------------------
 
 
-def from_class_folders(root: Path, image_shape: tuple[int, int, int] | None) -> DataSet:
+def from_class_folders(root: Path, image_shape: Shape | None) -> DataSet:
     """``train/<class>/*`` and ``test/<class>/*``, or ``<class>/*``, of which a fixed sixth becomes the test set."""
     divided = (root / "train").is_dir()
     classes = _class_names(root / "train" if divided else root)

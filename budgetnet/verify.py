@@ -50,7 +50,7 @@ def _run(path: Path, name: str, evidence: Evidence) -> Iterator[Claim]:
     params = sum(parameter.numel() for parameter in model.parameters())
     yield Claim(f"it has {evidence.cost.params:,} params", params == evidence.cost.params, f"{params:,} params")
     final = evidence.confirmation.runs[0].final
-    data = load_data(evidence.provenance.data, image_shape=_image_shape(evidence))
+    data = load_data(evidence.provenance.data, image_shape=evidence.architecture.input_shape)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -59,11 +59,6 @@ def _run(path: Path, name: str, evidence: Evidence) -> Iterator[Claim]:
         torch.set_num_threads(threads)
     what = f"it classifies {final.correct:,} of {final.total:,} test images correctly"
     yield Claim(what, correct == final.correct, f"{correct:,} correct")
-
-
-def _image_shape(evidence: Evidence) -> tuple[int, int, int]:
-    channels, height, width = evidence.architecture.input_shape
-    return channels, height, width
 
 
 def _sha256(path: Path) -> str:
