@@ -21,7 +21,8 @@ from budgetnet.data import load
 from budgetnet.dataset import Split
 from budgetnet.errors import RecipeError, TrainingDiverged
 from budgetnet.recipe import RANGES, Affine, Recipe, learning_rate
-from budgetnet.train import _cheap_dropout, _dropout, evaluate, has_bf16, make_optimizer, predict, train
+from budgetnet.step import make_optimizer
+from budgetnet.train import evaluate, has_bf16, predict, train
 
 MEAN, STD = (0.1307,), (0.3081,)
 
@@ -228,46 +229,11 @@ def test_the_grid_is_that_of_torch(size):
     torch.testing.assert_close(_grid(maps, size), F.affine_grid(maps, [9, 1, *size], align_corners=False))
 
 
-# Dropout
-
-
-@pytest.mark.parametrize("probability", [0.0, 0.05, 0.5, 0.9])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_cheap_dropout_has_the_distribution_of_dropout(probability, dtype):
-    torch.manual_seed(0)
-    layer, ones = nn.Dropout(probability), torch.ones(100_003, dtype=dtype)
-    out = _dropout(layer, ones)
-    scale = torch.tensor(1 / (1 - probability), dtype=dtype)
-    torch.testing.assert_close(out[out != 0], scale.expand(int((out != 0).sum())), rtol=1e-2, atol=0)
-    deviation = math.sqrt(probability * (1 - probability) / len(ones))
-    assert abs((out == 0).float().mean().item() - probability) <= 4 * deviation + 1 / 65536
-    neighbours = (out[1:] == 0) & (out[:-1] == 0)
-    assert abs(neighbours.float().mean().item() - probability**2) <= 6 * deviation + 1 / 65536, "independent"
-
-
-def test_cheap_dropout_keeps_layout_and_passes_the_gradient_of_its_mask():
-    torch.manual_seed(0)
-    x = torch.randn(4, 12, 5, 5).to(memory_format=torch.channels_last).requires_grad_()
-    out = _dropout(nn.Dropout(0.5), x)
-    assert out.is_contiguous(memory_format=torch.channels_last)
-    out.sum().backward()
-    torch.testing.assert_close(x.grad * x, out)
-    assert not torch.equal(out[0] == 0, out[1] == 0), "a mask of its own for every image"
-    assert _dropout(nn.Dropout(0.5).eval(), x) is x
-
-
-def test_dropout_layers_are_the_callers_again_after_an_epoch():
-    model = network(dropout=0.5)
-    with _cheap_dropout(model, torch.device("cpu")):
-        assert "forward" in vars(model[3])
-    assert "forward" not in vars(model[3])
-
-
 # The loop
 
 
 def test_weight_decay_acts_on_weights_alone():
-    optimizer = make_optimizer(network(), Recipe(weight_decay=0.01))
+    optimizer = make_optimizer(network(), Recipe(weight_decay=0.01), torch.tensor(0.1))
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             assert group["weight_decay"] == (0.01 if parameter.ndim == 4 else 0.0)

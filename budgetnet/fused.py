@@ -1,0 +1,266 @@
+"""How a model runs on a CPU: its layers of torch.nn by budgetnet's own kernels wherever those are faster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from math import inf
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from budgetnet import kernels
+
+ROW = 1024  # columns of a row at most: its sums, scale and shift stay in the nearest cache
+
+Piece = Callable[[Tensor], Tensor]
+
+
+@contextmanager
+def fused(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Within, every plain ``nn.Sequential`` of the model runs (ReLU) BatchNorm (ReLU) (Dropout) as one operation.
+
+    Max pooling and dropout alone have kernels too, and grouped convolutions that oneDNN has no fast bfloat16 code for
+    stay in float32. The mathematics is that of the layers; dropout's random numbers are not torch's, but seeded by its
+    generator. Hooks of layers inside a Sequential are not called. Elsewhere than on a CPU nothing changes.
+    """
+    sequences = [m for m in model.modules() if isinstance(m, nn.Sequential) and _is_plain(m)]
+    if device.type != "cpu":
+        sequences = []
+    for sequence in sequences:
+        sequence.forward = _Chain(tuple(_pieces(sequence)))  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for sequence in sequences:
+            del sequence.forward
+
+
+@dataclass(frozen=True)
+class _Chain:
+    pieces: Sequence[Piece]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        for piece in self.pieces:
+            x = piece(x)
+        return x
+
+
+def _pieces(layers: nn.Sequential) -> Iterator[Piece]:
+    rest = list(layers)
+    while rest:
+        before = len(rest) > 1 and _is_relu(rest[0]) and _is_norm(rest[1])
+        layer = rest.pop(1 if before else 0)
+        if isinstance(layer, nn.BatchNorm2d) and _is_norm(layer):
+            relu = rest.pop(0) if before else None
+            after = rest.pop(0) if rest and _is_relu(rest[0]) else None
+            yield _Norm(relu, layer, after, rest.pop(0) if rest and _is_dropout(rest[0]) else None)
+        elif isinstance(layer, nn.Dropout) and _is_dropout(layer):
+            yield _Dropout(layer)
+        elif isinstance(layer, nn.MaxPool2d) and _is_pool(layer):
+            yield _MaxPool(layer)
+        elif isinstance(layer, nn.Conv2d) and _is_slow_in_bfloat16(layer):
+            yield _Float32(layer)
+        else:
+            yield layer
+
+
+def _is_plain(layers: nn.Sequential) -> bool:
+    return type(layers).forward is nn.Sequential.forward
+
+
+def _is_relu(layer: nn.Module) -> bool:
+    return type(layer) is nn.ReLU
+
+
+def _is_norm(layer: nn.Module) -> bool:
+    return type(layer) is nn.BatchNorm2d and layer.affine and layer.track_running_stats and layer.momentum is not None
+
+
+def _is_dropout(layer: nn.Module) -> bool:
+    return type(layer) is nn.Dropout and layer.p < 1
+
+
+def _is_pool(layer: nn.MaxPool2d) -> bool:
+    size = layer.kernel_size
+    plain = (layer.stride, layer.padding, layer.dilation, layer.ceil_mode, layer.return_indices)
+    return type(layer) is nn.MaxPool2d and isinstance(size, int) and plain == (size, 0, 1, False, False)
+
+
+def _is_slow_in_bfloat16(layer: nn.Conv2d) -> bool:
+    """Grouped convolutions but for the plainest; the benchmark of training has the figures."""
+    plain = layer.in_channels == layer.out_channels and max(*layer.stride, *layer.dilation) == 1
+    return type(layer) is nn.Conv2d and layer.groups > 1 and not (plain and max(layer.kernel_size) <= 3)
+
+
+# --- pieces: torch's layers themselves where a map is not one that the kernels take -----------------------------------
+
+
+def _is_map(x: Tensor) -> bool:
+    """float32 or bfloat16 (N, C, H, W) with more than one cell."""
+    return x.dtype in (torch.float32, torch.bfloat16) and x.ndim == 4 and x.numel() > x.shape[1]
+
+
+@dataclass(frozen=True)
+class _Norm:
+    """``dropout(relu(norm(relu(x))))``, of which all but the norm may be missing."""
+
+    before: nn.Module | None
+    norm: nn.BatchNorm2d
+    after: nn.Module | None
+    dropout: nn.Module | None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        norm = self.norm
+        if not _is_map(x) or not self._is_fusible():
+            for layer in (self.before, norm, self.after, self.dropout):
+                x = x if layer is None else layer(x)
+            return x
+        lows = (-inf if self.before is None else 0.0, -inf if self.after is None else 0.0)
+        if not norm.training:
+            return _normalised(x, norm, lows)
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked.add_(1)
+        out: Tensor = _NormFunction.apply(x, norm.weight, norm.bias, norm, *lows, *_random(self.dropout))
+        return out
+
+    def _is_fusible(self) -> bool:
+        """Whether all of it trains, or evaluates without gradients, in float32."""
+        alike = self.dropout is None or self.dropout.training == self.norm.training
+        needed = self.norm.training or not torch.is_grad_enabled()
+        return alike and needed and self.norm.weight.dtype == torch.float32
+
+
+class _NormFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: Any, *options: Any) -> Tensor:
+        affine = _array(weight), _array(bias)
+        running = _array(norm.running_mean), _array(norm.running_var)
+        y = torch.empty_like(x, memory_format=torch.channels_last)
+        ctx.statistics = kernels.norm_forward(_rows(x), _rows(y), *affine, *running, norm.momentum, norm.eps, *options)
+        ctx.options = options
+        ctx.save_for_backward(x, weight, bias)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias = ctx.saved_tensors
+        dx = torch.empty_like(x, memory_format=torch.channels_last)
+        gradients = kernels.norm_backward(
+            _rows(x), _rows(dy), _rows(dx), _array(weight), _array(bias), *ctx.statistics, *ctx.options
+        )
+        return dx, *(torch.from_numpy(g) for g in gradients), None, None, None, None, None
+
+
+def _normalised(x: Tensor, norm: nn.BatchNorm2d, lows: tuple[float, float]) -> Tensor:
+    """The layers of a _Norm in eval mode."""
+    y = torch.empty_like(x, memory_format=torch.channels_last)
+    statistics = _array(norm.running_mean), _array(norm.running_var)
+    kernels.norm_eval(_rows(x), _rows(y), _array(norm.weight), _array(norm.bias), *statistics, norm.eps, *lows)
+    return y
+
+
+@dataclass(frozen=True)
+class _Dropout:
+    layer: nn.Dropout
+
+    def __call__(self, x: Tensor) -> Tensor:
+        dropped, seed = _random(self.layer)
+        if dropped == 0 or not _is_map(x):
+            return self.layer(x)  # type: ignore[no-any-return]
+        out: Tensor = _DropoutFunction.apply(x, dropped, seed)
+        return out
+
+
+class _DropoutFunction(torch.autograd.Function):
+    """The same seed drops the same cells, so that the gradient is dropout once more."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dropped: int, seed: int) -> Tensor:
+        ctx.options = dropped, seed
+        y = torch.empty_like(x, memory_format=torch.channels_last)
+        kernels.dropout(_rows(x), _rows(y), dropped, seed)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        dx = torch.empty_like(dy, memory_format=torch.channels_last)
+        kernels.dropout(_rows(dy), _rows(dx), *ctx.options)
+        return dx, None, None
+
+
+@dataclass(frozen=True)
+class _MaxPool:
+    layer: nn.MaxPool2d
+
+    def __call__(self, x: Tensor) -> Tensor:
+        size = self.layer.kernel_size
+        if not _is_map(x) or min(x.shape[2:]) < size:  # type: ignore[operator]
+            return self.layer(x)  # type: ignore[no-any-return]
+        out: Tensor = _MaxPoolFunction.apply(x, size)
+        return out
+
+
+class _MaxPoolFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, size: int) -> Tensor:
+        n, channels, height, width = x.shape
+        y = torch.empty(n, height // size, width // size, channels, dtype=x.dtype).permute(0, 3, 1, 2)
+        kernels.max_pool_forward(_cells(x), _cells(y), size)
+        ctx.size = size
+        ctx.save_for_backward(x, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, y = ctx.saved_tensors
+        dx = torch.empty_like(x, memory_format=torch.channels_last)
+        kernels.max_pool_backward(_cells(x), _cells(y), _cells(dy), _cells(dx), ctx.size)
+        return dx, None
+
+
+@dataclass(frozen=True)
+class _Float32:
+    layer: nn.Conv2d
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x.dtype != torch.bfloat16:
+            return self.layer(x)  # type: ignore[no-any-return]
+        with torch.autocast("cpu", enabled=False):
+            out: Tensor = self.layer(x.float())
+        return out.to(x.dtype)
+
+
+# --- what the kernels are given ---------------------------------------------------------------------------------------
+
+
+def _array(x: Tensor | None) -> Any:
+    """The memory of a tensor, bfloat16 as uint16."""
+    assert x is not None
+    return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).detach().numpy()
+
+
+def _cells(x: Tensor) -> Any:
+    """(N, C, H, W) as an array (N, H, W, C); a view where the tensor is laid out channels-last."""
+    return _array(x.detach().contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1))
+
+
+def _rows(x: Tensor) -> Any:
+    """(N, C, H, W) as an array of rows of several cells each."""
+    return _cells(x).reshape(-1, _row(x.shape[1], x.shape[2] * x.shape[3]))
+
+
+@lru_cache
+def _row(channels: int, cells: int) -> int:
+    """The longest row of at most ROW columns that divides an image into equal rows; one cell at least."""
+    return channels * max((n for n in range(1, cells + 1) if cells % n == 0 and n * channels <= ROW), default=1)
+
+
+def _random(layer: nn.Module | None) -> tuple[int, int]:
+    """How many of 2³² cells a dropout layer drops, and 31 bits of torch's generator if it drops any."""
+    if not isinstance(layer, nn.Dropout) or not layer.training or not (dropped := round(layer.p * 2**32)):
+        return 0, 0
+    return dropped, int(torch.randint(2**31, ()))

@@ -1,0 +1,288 @@
+"""Compiled loops of the CPU path over channels-last maps: ReLU, BatchNorm, ReLU and dropout in one go; max pooling.
+
+numba compiles them on first use and keeps the machine code beside this file or in the user's cache directory. A map is
+an array (rows, length) in which channel ``i % channels`` stands at column ``i``: a row is several cells, so that the
+inner loops run over long contiguous stretches even where a cell has ten channels. Its numbers are float32, or bfloat16
+given as uint16; arithmetic is float32, sums over the map end in float64. NaN comes out wherever it goes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+from numba import types
+from numba.extending import overload
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _compiled(function: Function) -> Function:
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    try:
+        return numba.njit(function, cache=True, **options)  # type: ignore[no-any-return]
+    except RuntimeError:  # no directory to keep machine code in: compile in every process
+        return numba.njit(function, **options)  # type: ignore[no-any-return]
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+
+def _number(cell: Any) -> Any:
+    """The float32 in a cell of a map."""
+
+
+def _cell(number: Any, like: Array) -> Any:
+    """A float32 as a cell of the map ``like``; bfloat16 rounds to nearest, ties to even."""
+
+
+@overload(_number, strict=False)
+def _number_of(cell: Any) -> Any:
+    if cell == types.uint16:
+        return lambda cell: np.uint32(np.uint32(cell) << np.uint32(16)).view(np.float32)
+    return lambda cell: cell
+
+
+@overload(_cell, strict=False)
+def _cell_of(number: Any, like: Any) -> Any:
+    if like.dtype != types.uint16:
+        return lambda number, like: np.float32(number)
+
+    def rounded(number: Any, like: Any) -> Any:
+        bits = np.float32(number).view(np.uint32)
+        return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
+
+    return rounded
+
+
+@_compiled
+def _mixed(x: Any) -> Any:
+    """Chris Wellons' lowbias32 hash of 32 bits, without its last shift, which the highest bits do not need."""
+    x = np.uint32(x ^ (x >> np.uint32(16)))
+    x = np.uint32(x * np.uint32(0x7FEB352D))
+    x = np.uint32(x ^ (x >> np.uint32(15)))
+    return np.uint32(x * np.uint32(0x846CA68B))
+
+
+@_compiled
+def _key(seed: int, row: int) -> Any:
+    return _mixed(np.uint32(_mixed(np.uint32(row)) + np.uint32(seed)))
+
+
+@_compiled
+def _lane(length: int) -> Array:
+    """What sets the columns of a row apart: multiples of 2³² over the golden ratio."""
+    return np.arange(length).astype(np.uint32) * np.uint32(0x9E3779B9)
+
+
+@_compiled
+def _tiled(values: Array, length: int) -> Array:
+    tiled = np.empty(length, np.float32)
+    for i in range(length):
+        tiled[i] = values[i % values.size]
+    return tiled
+
+
+@_compiled
+def _folded(row: Array, channels: int) -> Array:
+    """Sums of the columns of each channel."""
+    sums = np.zeros(channels, np.float64)
+    for i in range(row.size):
+        sums[i % channels] += row[i]
+    return sums
+
+
+# --- ReLU, BatchNorm, ReLU, dropout -----------------------------------------------------------------------------------
+
+
+@_compiled
+def norm_forward(
+    x: Array, y: Array, weight: Array, bias: Array, running_mean: Array, running_var: Array,
+    momentum: float, epsilon: float, before: float, after: float, dropped: int, seed: int,
+) -> tuple[Array, Array]:  # fmt: skip
+    """``y = dropout(max(batch_norm(max(x, before)), after))`` in training mode; (mean, 1 / standard deviation), (C,).
+
+    ``before`` and ``after`` are 0 for a ReLU and -inf for none; ``dropped`` is 2³² times the probability. The running
+    statistics are drawn along as torch does it, with the unbiased variance.
+    """
+    rows, length = x.shape
+    channels = weight.size
+    count = rows * length // channels
+    floor = np.float32(before)
+    pivot = _tiled(running_mean, length)  # sums about a mean that is nearly right do not cancel
+    sums, squares = np.zeros(length, np.float32), np.zeros(length, np.float32)
+    for r in range(rows):
+        for i in range(length):
+            v = _number(x[r, i])
+            v = (floor if v < floor else v) - pivot[i]
+            sums[i] += v
+            squares[i] += v * v
+    offset = _folded(sums, channels) / count
+    variance = _folded(squares, channels) / count - offset * offset
+    mean = offset + running_mean
+    inverse = 1 / np.sqrt(np.maximum(variance, 0.0) + epsilon)
+    for c in range(channels):
+        running_mean[c] += momentum * (mean[c] - running_mean[c])
+        running_var[c] += momentum * (variance[c] * count / (count - 1) - running_var[c])
+    _norm_apply(x, y, mean, inverse, weight, bias, before, after, dropped, seed)
+    return mean, inverse
+
+
+@_compiled
+def _norm_apply(
+    x: Array, y: Array, mean: Array, inverse: Array, weight: Array, bias: Array,
+    before: float, after: float, dropped: int, seed: int,
+) -> None:  # fmt: skip
+    rows, length = x.shape
+    low, high = np.float32(before), np.float32(after)
+    scale, shift = _line(mean, inverse, weight, bias, dropped, length)
+    lane = _lane(length)
+    for r in range(rows):
+        if dropped == 0:
+            for i in range(length):
+                v = _number(x[r, i])
+                v = (low if v < low else v) * scale[i] + shift[i]
+                y[r, i] = _cell(high if v < high else v, y)
+        else:
+            key = _key(seed, r)
+            for i in range(length):
+                v = _number(x[r, i])
+                v = (low if v < low else v) * scale[i] + shift[i]
+                v = high if v < high else v
+                y[r, i] = _cell(v if _mixed(np.uint32(key + lane[i])) >= np.uint32(dropped) else np.float32(0), y)
+
+
+@_compiled
+def _line(mean: Array, inverse: Array, weight: Array, bias: Array, dropped: int, length: int) -> tuple[Array, Array]:
+    """Scale and shift of every column, with the factor that makes up for dropout."""
+    kept = 1 / (1 - dropped / 2.0**32)
+    scale = weight * inverse * kept
+    return _tiled(scale, length), _tiled(bias * kept - mean * scale, length)
+
+
+@_compiled
+def norm_backward(
+    x: Array, dy: Array, dx: Array, weight: Array, bias: Array, mean: Array, inverse: Array,
+    before: float, after: float, dropped: int, seed: int,
+) -> tuple[Array, Array]:  # fmt: skip
+    """Fill ``dx`` and return the gradients of weight and bias, (C,); arguments as norm_forward got and gave them."""
+    rows, length = x.shape
+    channels = weight.size
+    count = rows * length // channels
+    low, high = np.float32(before), np.float32(after)
+    scale, shift = _line(mean, inverse, weight, bias, dropped, length)
+    middle = _tiled(mean, length)
+    lane = _lane(length)
+    sums, products = np.zeros(length, np.float32), np.zeros(length, np.float32)
+    for r in range(rows):  # dx holds, for now, the gradient behind dropout and ReLU
+        if dropped == 0:
+            for i in range(length):
+                v = _number(x[r, i])
+                v = low if v < low else v
+                d = _number(dy[r, i]) if v * scale[i] + shift[i] > high else np.float32(0)
+                dx[r, i] = _cell(d, dx)
+                sums[i] += d
+                products[i] += d * (v - middle[i])
+        else:
+            key = _key(seed, r)
+            for i in range(length):
+                v = _number(x[r, i])
+                v = low if v < low else v
+                alive = _mixed(np.uint32(key + lane[i])) >= np.uint32(dropped)
+                d = _number(dy[r, i]) if (v * scale[i] + shift[i] > high) & alive else np.float32(0)
+                dx[r, i] = _cell(d, dx)
+                sums[i] += d
+                products[i] += d * (v - middle[i])
+    kept = 1 / (1 - dropped / 2.0**32)
+    bias_gradient = _folded(sums, channels) * kept
+    weight_gradient = _folded(products, channels) * inverse * kept
+    slope = weight * inverse
+    along = -slope * inverse * weight_gradient / count
+    a, b = _tiled(slope * kept, length), _tiled(along, length)
+    c = _tiled(-slope * bias_gradient / count - along * mean, length)
+    for r in range(rows):
+        for i in range(length):
+            v = _number(x[r, i])
+            g = a[i] * _number(dx[r, i]) + b[i] * v + c[i]
+            dx[r, i] = _cell(g if v > low else np.float32(0), dx)
+    return weight_gradient.astype(np.float32), bias_gradient.astype(np.float32)
+
+
+@_compiled
+def norm_eval(
+    x: Array, y: Array, weight: Array, bias: Array, running_mean: Array, running_var: Array,
+    epsilon: float, before: float, after: float,
+) -> None:  # fmt: skip
+    """``y = max(batch_norm(max(x, before)), after)`` with the running statistics."""
+    _norm_apply(x, y, running_mean, 1 / np.sqrt(running_var + epsilon), weight, bias, before, after, 0, 0)
+
+
+# --- dropout alone, max pooling ---------------------------------------------------------------------------------------
+
+
+@_compiled
+def dropout(x: Array, y: Array, dropped: int, seed: int) -> None:
+    """Inverted dropout with probability ``dropped / 2³²``; the same seed drops the same cells again."""
+    rows, length = x.shape
+    kept = np.float32(1 / (1 - dropped / 2.0**32))
+    lane = _lane(length)
+    for r in range(rows):
+        key = _key(seed, r)
+        for i in range(length):
+            alive = _mixed(np.uint32(key + lane[i])) >= np.uint32(dropped)
+            y[r, i] = _cell(_number(x[r, i]) * kept if alive else np.float32(0), y)
+
+
+@numba.njit(inline="always")
+def _maxima(x: Array, y: Array, size: int) -> None:
+    images, height, width, channels = y.shape
+    for n in range(images):
+        for h in range(height):
+            for w in range(width):
+                for c in range(channels):
+                    best = x[n, h * size, w * size, c]
+                    for i in range(size):
+                        for j in range(size):
+                            cell = x[n, h * size + i, w * size + j, c]
+                            best = best if _number(cell) <= _number(best) else cell
+                    y[n, h, w, c] = best
+
+
+@numba.njit(inline="always")
+def _handed_back(x: Array, y: Array, dy: Array, dx: Array, size: int) -> None:
+    images, height, width, channels = y.shape
+    nothing = dy.dtype.type(0)
+    for n in range(images):
+        for h in range(height):
+            for w in range(width):
+                for c in range(channels):
+                    rest = dy[n, h, w, c]
+                    for i in range(size):
+                        for j in range(size):
+                            hit = x[n, h * size + i, w * size + j, c] == y[n, h, w, c]
+                            dx[n, h * size + i, w * size + j, c] = rest if hit else nothing
+                            rest = nothing if hit else rest
+
+
+@_compiled
+def max_pool_forward(x: Array, y: Array, size: int) -> None:
+    """Maxima over windows of ``size`` × ``size`` side by side; x (N, H, W, C), y (N, H // size, W // size, C)."""
+    if size == 2:  # a constant that the compiler unrolls the loops for: four times as fast
+        _maxima(x, y, 2)
+    else:
+        _maxima(x, y, size)
+
+
+@_compiled
+def max_pool_backward(x: Array, y: Array, dy: Array, dx: Array, size: int) -> None:
+    """Hand the gradient to the first cell of each window that is its maximum."""
+    if y.shape[1] * size != x.shape[1] or y.shape[2] * size != x.shape[2]:
+        dx[:] = 0  # rows and columns that no window has
+    if size == 2:
+        _handed_back(x, y, dy, dx, 2)
+    else:
+        _handed_back(x, y, dy, dx, size)

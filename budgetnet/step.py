@@ -1,0 +1,90 @@
+"""One training step: forward, backward, optimizer, moving average of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from budgetnet.recipe import Recipe, learning_rate
+from budgetnet.stacked import Stacked
+
+
+class Step:
+    """Moves ``model`` by one batch, and ``average`` after it; ``step(images, labels)``.
+
+    Whatever differs from step to step is in tensors that ``prepare`` fills, and nothing is read on the host, so that
+    the call can be recorded as a CUDA graph. ``totals`` (models, 3) sums, for each model, the losses, the images
+    classified correctly and the images.
+    """
+
+    def __init__(self, model: nn.Module, average: nn.Module, recipe: Recipe, bf16: bool) -> None:
+        device = next(model.parameters()).device
+        self.totals = torch.zeros(model.size if isinstance(model, Stacked) else 1, 3, device=device)
+        self._model, self._recipe, self._bf16 = model, recipe, bf16
+        self._rate, self._drawn = torch.zeros(2, device=device)
+        self._optimizer = make_optimizer(model, recipe, self._rate)
+        self._follow = _follower(model, average, self._drawn)
+
+    def prepare(self, number: int, steps_per_epoch: int) -> None:
+        """Set the learning rate and the pull of the average of a step, counted from 0 over the whole run.
+
+        The average keeps min(ema, (1 + t) / (10 + t)) of itself in step t, so that the random start is soon forgotten.
+        """
+        self._rate.fill_(learning_rate(self._recipe, number, steps_per_epoch))
+        self._drawn.fill_(1 - min(self._recipe.ema, (1 + number) / (10 + number)))
+
+    def __call__(self, images: Tensor, labels: Tensor) -> None:
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._bf16):
+            outputs = self._model(images).float()
+        losses = F.cross_entropy(
+            outputs.flatten(0, -2), labels.flatten(), label_smoothing=self._recipe.label_smoothing, reduction="none"
+        ).view(self.totals.shape[0], -1)
+        self._optimizer.zero_grad()
+        losses.mean(1).sum().backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        self._follow()
+        hits = (outputs.argmax(-1) == labels).view(losses.shape)
+        self.totals += torch.stack([losses.detach().sum(1), hits.sum(1), torch.ones_like(hits).sum(1)], dim=1)
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe, rate: Tensor) -> torch.optim.Optimizer:
+    """The recipe's optimizer, which looks its learning rate up in ``rate`` (a tensor without dimensions).
+
+    Weight decay acts on tensors of two or more dimensions, that is not on biases and norms.
+    """
+    least = 3 if isinstance(model, Stacked) else 2
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= least], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim < least], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if recipe.optimizer == "sgd":
+        nesterov = recipe.nesterov and recipe.momentum > 0
+        return torch.optim.SGD(groups, rate, recipe.momentum, nesterov=nesterov, fused=True)
+    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    capturable = rate.device.type == "cuda"
+    return kind(groups, rate, betas=(recipe.momentum, 0.999), fused=True, capturable=capturable)
+
+
+def _follower(model: nn.Module, average: nn.Module, drawn: Tensor) -> Callable[[], None]:
+    """A function that draws ``average`` towards ``model``: parameters and BatchNorm statistics alike."""
+    if average is model:
+        return lambda: None
+    ours = [*average.parameters(), *_float_buffers(average)]
+    theirs = [*model.parameters(), *_float_buffers(model)]
+
+    @torch.no_grad()
+    def follow() -> None:
+        differences = torch._foreach_sub(theirs, ours)
+        torch._foreach_mul_(differences, drawn)
+        torch._foreach_add_(ours, differences)
+
+    return follow
+
+
+def _float_buffers(model: nn.Module) -> list[Tensor]:
+    return [buffer for buffer in model.buffers() if buffer.is_floating_point()]
