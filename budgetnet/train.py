@@ -23,7 +23,7 @@ from budgetnet.stacked import Stacked
 from budgetnet.step import Step
 
 POLL = 20  # batches between two looks at should_stop
-CHUNK = 1024  # images augmented in one call: fewer calls, and still inside the cache
+CHUNK = 512  # images augmented in one call: few calls, and still inside the cache
 
 
 def train(

@@ -1,14 +1,15 @@
 """How fast ``budgetnet.train`` is beside the loop that everybody writes, at the same accuracy.
 
     python tests/benchmarks/training.py speed       # images a second: one trial alone, and one a core side by side
-    python tests/benchmarks/training.py accuracy    # 15 epochs from three seeds each
-    python tests/benchmarks/training.py precision   # the probe network in float32 and in bfloat16, three seeds each
+    python tests/benchmarks/training.py accuracy    # 15 epochs on all images from three seeds each
+    python tests/benchmarks/training.py precision   # the probe network in float32 and in bfloat16
 
-The plain loop: torchvision's MNIST, PIL's RandomRotation, ToTensor and Normalize in a DataLoader with two workers, torch's
-default of a thread a core. Both train network A3 of the baselines (7,330 params, dropout 0.05) on all 60,000 images with
-its own recipe (SGD 0.01, momentum 0.9, batch 128, rotation ±7°, bilinear) and read 10,000 test images after each epoch.
-Every run is a process of its own, the first epoch is not timed, and the two sides take turns. Peak memory is that of the
-process, without the DataLoader's workers.
+The plain loop: torchvision's MNIST, PIL's RandomRotation, ToTensor and Normalize in a DataLoader with two workers.
+Both sides train network A3 of the baselines (7,330 params, dropout 0.05) with its own recipe (SGD 0.01, momentum 0.9,
+batch 128, rotation ±7°, bilinear) and read the test images after each epoch. Every run is a process of its own, the
+first epoch is not timed, and the two sides take turns. Peak memory is the process's own, without DataLoader workers.
+Alone, the plain loop has torch's default of a thread a core; side by side it is given one thread each, as ours, for
+with the default two of them take minutes an epoch, waiting for each other.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -45,30 +47,41 @@ A4_RECIPE = Recipe(
 PROBE = "8 12 M c12 c12 14 16"
 PROBE_RECIPE = Recipe(ema=0.999)
 MEAN, STD = 0.1307, 0.3081
-IMAGES = 60_000
-ROUNDS = 1
+ROUNDS = 3
 SEEDS = (1, 2, 3)
+PRECISION_SEEDS = tuple(range(1, 9))
 
 
-# --- the two sides: a generator of test accuracies, one an epoch --------------------------------------------------------
+@dataclass(frozen=True)
+class Task:
+    """What a run trains on: so many of MNIST's images, for so many epochs, from a seed. ``folder``: for torchvision."""
+
+    seed: int
+    epochs: int
+    folder: Path
+    images: int = 60_000
+    test_images: int = 10_000
 
 
-def plain(seed: int, epochs: int, folder: Path) -> Iterator[float]:
-    """The loop of every tutorial; ``folder`` holds MNIST as torchvision unpacks it."""
-    from torch.utils.data import DataLoader
+# --- the two sides: a generator of test accuracies, one an epoch ------------------------------------------------------
+
+
+def plain(task: Task) -> Iterator[float]:
+    """The loop of every tutorial."""
+    from torch.utils.data import DataLoader, Subset
     from torchvision.datasets import MNIST
     from torchvision.transforms import Compose, InterpolationMode, Normalize, RandomRotation, ToTensor
 
-    torch.manual_seed(seed)
+    torch.manual_seed(task.seed)
     as_tensor = [ToTensor(), Normalize((MEAN,), (STD,))]
     augmented = Compose([RandomRotation(7.0, InterpolationMode.BILINEAR), *as_tensor])
-    training = DataLoader(
-        MNIST(folder, train=True, transform=augmented), A4_RECIPE.batch_size, shuffle=True, num_workers=2
-    )
-    test = DataLoader(MNIST(folder, train=False, transform=Compose(as_tensor)), A4_RECIPE.batch_size, num_workers=2)
-    model = build(parse(A3), seed)
+    seen = Subset(MNIST(task.folder, train=True, transform=augmented), range(task.images))
+    unseen = Subset(MNIST(task.folder, train=False, transform=Compose(as_tensor)), range(task.test_images))
+    training = DataLoader(seen, A4_RECIPE.batch_size, shuffle=True, num_workers=2)
+    test = DataLoader(unseen, A4_RECIPE.batch_size, num_workers=2)
+    model = build(parse(A3), task.seed)
     optimizer = torch.optim.SGD(model.parameters(), A4_RECIPE.learning_rate, A4_RECIPE.momentum)
-    for _ in range(epochs):
+    for _ in range(task.epochs):
         model.train()
         for images, labels in training:
             optimizer.zero_grad()
@@ -77,9 +90,9 @@ def plain(seed: int, epochs: int, folder: Path) -> Iterator[float]:
         yield _accuracy(model, test)
 
 
-def plain_one_thread(seed: int, epochs: int, folder: Path) -> Iterator[float]:
+def plain_one_thread(task: Task) -> Iterator[float]:
     torch.set_num_threads(1)
-    yield from plain(seed, epochs, folder)
+    yield from plain(task)
 
 
 def _accuracy(model: nn.Module, loader: torch.utils.data.DataLoader) -> float:
@@ -89,38 +102,37 @@ def _accuracy(model: nn.Module, loader: torch.utils.data.DataLoader) -> float:
     return correct / len(loader.dataset)  # type: ignore[arg-type]
 
 
-def ours(seed: int, epochs: int, folder: Path, threads: int = 1) -> Iterator[float]:
-    torch.set_num_threads(threads)
-    yield from _train(A3, replace(A4_RECIPE, epochs=epochs), seed)
+def ours(task: Task) -> Iterator[float]:
+    torch.set_num_threads(1)
+    yield from _train(A3, A4_RECIPE, task)
 
 
-def _train(network: str, recipe: Recipe, seed: int, bf16: bool | None = None) -> Iterator[float]:
-    data = load("mnist")
-    results = train(
-        build(parse(network), seed), recipe, *data.final_splits(), mean=data.mean, std=data.std, seed=seed, bf16=bf16
-    )
-    for result in results:
+def ours_all_threads(task: Task) -> Iterator[float]:
+    yield from _train(A3, A4_RECIPE, task)
+
+
+def probe_float32(task: Task) -> Iterator[float]:
+    torch.set_num_threads(1)
+    yield from _train(PROBE, PROBE_RECIPE, task, bf16=False)
+
+
+def probe_bfloat16(task: Task) -> Iterator[float]:
+    torch.set_num_threads(1)
+    yield from _train(PROBE, PROBE_RECIPE, task, bf16=True)
+
+
+def _train(network: str, recipe: Recipe, task: Task, bf16: bool | None = None) -> Iterator[float]:
+    data = load("mnist").limited(task.images, task.test_images)
+    model = build(parse(network), task.seed)
+    recipe = replace(recipe, epochs=task.epochs)
+    for result in train(model, recipe, *data.final_splits(), mean=data.mean, std=data.std, seed=task.seed, bf16=bf16):
         yield result.accuracy
 
 
-def ours_all_threads(seed: int, epochs: int, folder: Path) -> Iterator[float]:
-    yield from ours(seed, epochs, folder, torch.get_num_threads())
+Side = Callable[[Task], Iterator[float]]
 
 
-def probe_float32(seed: int, epochs: int, folder: Path) -> Iterator[float]:
-    torch.set_num_threads(1)
-    yield from _train(PROBE, replace(PROBE_RECIPE, epochs=epochs), seed, bf16=False)
-
-
-def probe_bfloat16(seed: int, epochs: int, folder: Path) -> Iterator[float]:
-    torch.set_num_threads(1)
-    yield from _train(PROBE, replace(PROBE_RECIPE, epochs=epochs), seed, bf16=True)
-
-
-Side = Callable[[int, int, Path], Iterator[float]]
-
-
-# --- running them, each in a process of its own -------------------------------------------------------------------------
+# --- running them, each in a process of its own -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -132,63 +144,71 @@ class Run:
     peak: int
 
 
-def _child(side: Side, seed: int, epochs: int, folder: Path, ready: object, pipe: Connection) -> None:
-    steps = side(seed, epochs, folder)
-    accuracies = [next(steps)]
-    ready.wait()  # type: ignore[attr-defined]  # all start their timed epochs together
+def _child(side: Side, task: Task, ready: Barrier, pipe: Connection) -> None:
+    epochs = side(task)
+    accuracies = [next(epochs)]
+    ready.wait()  # all start their timed epochs together
     started = time.perf_counter()
-    accuracies += steps
+    accuracies += epochs
     seconds = time.perf_counter() - started
     pipe.send(Run(accuracies, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024))
 
 
-def run(side: Side, seeds: tuple[int, ...], epochs: int, folder: Path) -> list[Run]:
-    """One process a seed, all at once."""
+def run(side: Side, tasks: Sequence[Task]) -> list[Run]:
+    """One process a task, all at once."""
     context = multiprocessing.get_context("spawn")
-    ready = context.Barrier(len(seeds))
+    ready = context.Barrier(len(tasks))
     pipes = []
-    for seed in seeds:
+    for task in tasks:
         receive, send = context.Pipe(duplex=False)
-        context.Process(target=_child, args=(side, seed, epochs, folder, ready, send)).start()
+        context.Process(target=_child, args=(side, task, ready, send)).start()
         send.close()
         pipes.append(receive)
     return [pipe.recv() for pipe in pipes]
 
 
+def cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
 def speed(folder: Path) -> None:
-    cores = len(os.sched_getaffinity(0))
-    alone: dict[Side, list[float]] = {plain: [], plain_one_thread: [], ours: [], ours_all_threads: []}
+    task = Task(0, 2, folder, 20_000, 3_000)
+    alone: dict[Side, list[float]] = {plain: [], ours: [], ours_all_threads: []}
     beside: dict[Side, list[float]] = {plain_one_thread: [], ours: []}
     peaks: dict[Side, int] = {}
     for _ in range(ROUNDS):
-        for seeds, table in (((0,), alone), (tuple(range(cores)), beside)):
+        for tasks, table in (([task], alone), ([task] * cores(), beside)):
             for side, rates in table.items():
-                runs = run(side, seeds, 2, folder)
-                rates.append(len(seeds) * IMAGES / max(r.seconds for r in runs))
-                peaks[side] = max(peaks.get(side, 0), *(r.peak for r in runs))
-    for title, table in (("alone", alone), (f"{cores} side by side", beside)):
+                runs = run(side, tasks)
+                rates.append(len(tasks) * task.images / max(each.seconds for each in runs))
+                peaks[side] = max(peaks.get(side, 0), *(each.peak for each in runs))
+    for title, table in (("alone", alone), (f"{cores()} side by side", beside)):
+        base = next(iter(table.values()))
         for side, rates in table.items():
-            ratios = [rate / base for rate, base in zip(rates, next(iter(table.values())), strict=True)]
+            ratios = [rate / other for rate, other in zip(rates, base, strict=True)]
             print(
-                f"{title:16} {side.__name__:16} {mean(rates):7,.0f}  images/s  "
-                f"{mean(ratios):5.2f}  × plain (n={ROUNDS})  peak {peaks[side]:,} MB",
-                flush=True,
+                f"{title:14} {side.__name__:16} {mean(rates):6,.0f} ± {stdev(rates):4,.0f} images/s  "
+                f"{mean(ratios):5.2f} ± {stdev(ratios):.2f} × plain (n={ROUNDS})  peak {peaks[side]:,} MB"
             )
 
 
-def accuracy(sides: tuple[Side, ...], folder: Path) -> None:
-    """The last five epochs' mean, for three seeds a side; one process a core at a time."""
-    cores = len(os.sched_getaffinity(0))
-    for side in sides:
-        runs = []
-        for first in range(0, len(SEEDS), cores):
-            runs += run(side, SEEDS[first : first + cores], 15, folder)
-        for seed, result in zip(SEEDS, runs, strict=True):
-            print(f"{side.__name__:16} seed {seed}", *(f"{100 * a:.2f}" for a in result.accuracies[-5:]), flush=True)
-        ends = [100 * mean(result.accuracies[-5:]) for result in runs]
-        print(
-            f"{side.__name__:16} last five epochs: {mean(ends):.3f} ± {stdev(ends):.3f} % (n={len(ends)})", flush=True
-        )
+def accuracy(sides: Sequence[Side], seeds: Sequence[int], folder: Path) -> None:
+    """The last five of 15 epochs, one process a core; the sides take turns."""
+    found: dict[Side, list[float]] = {side: [] for side in sides}
+    for first in range(0, len(seeds), cores()):
+        tasks = [Task(seed, 15, folder) for seed in seeds[first : first + cores()]]
+        for side in sides:
+            for task, result in zip(tasks, run(side, tasks), strict=True):
+                last = [100 * each for each in result.accuracies[-5:]]
+                found[side].append(mean(last))
+                shown = " ".join(f"{each:.2f}" for each in last)
+                print(
+                    f"{side.__name__:14} seed {task.seed:2}  {shown}  {result.seconds / 14:.1f} s an epoch", flush=True
+                )
+    for side, ends in found.items():
+        print(f"{side.__name__:14} mean of the last five: {mean(ends):.3f} ± {stdev(ends):.3f} % (n={len(ends)})")
+    gaps = [second - first for first, second in zip(*found.values(), strict=True)]
+    print(f"difference, seed by seed: {mean(gaps):+.3f} ± {stdev(gaps):.3f} points (n={len(gaps)})")
 
 
 def unpack(folder: Path) -> None:
@@ -204,12 +224,15 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=("speed", "accuracy", "precision"))
     what = parser.parse_args().what
-    with tempfile.TemporaryDirectory() as folder:
-        unpack(Path(folder))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        unpack(folder)
         if what == "speed":
-            speed(Path(folder))
+            speed(folder)
+        elif what == "accuracy":
+            accuracy((plain_one_thread, ours), SEEDS, folder)
         else:
-            accuracy((plain, ours) if what == "accuracy" else (probe_float32, probe_bfloat16), Path(folder))
+            accuracy((probe_float32, probe_bfloat16), PRECISION_SEEDS, folder)
 
 
 if __name__ == "__main__":
