@@ -215,11 +215,15 @@ def confirm(
     kept = {run.seed: run for run in done if run.seed in seeds and len(run.epochs) == recipe.epochs}
     if weights is not None and not weights.exists():
         kept.pop(seeds[0], None)
+    missing = [seed for seed in seeds if seed not in kept]
+    groups = [missing] if missing and executor.takes_seeds_together else [[seed] for seed in missing]
     jobs = [
-        Job(index, architecture, recipe, data, "final", seed, str(weights) if weights and index == 0 else None)
-        for index, seed in enumerate(seeds)
-        if seed not in kept
-    ]
+        Job(
+            index, architecture, recipe, data, "final", group[0],
+            weights=str(weights) if weights is not None and group[0] == seeds[0] else None, beside=tuple(group[1:]),
+        )
+        for index, group in enumerate(groups)
+    ]  # fmt: skip
     for run in _runs(executor, jobs, on_epoch or (lambda seed, result: None)):
         kept[run.seed] = run
         if on_run is not None:
@@ -228,10 +232,10 @@ def confirm(
 
 
 def _runs(executor: Executor, jobs: Sequence[Job], on_epoch: Callable[[int, EpochResult], None]) -> Iterator[SeedRun]:
-    """Run the jobs, as many at once as there are slots, and yield each that ends."""
+    """Run the jobs, as many at once as there are slots, and yield every seed of each that ends."""
     waiting = deque(jobs)
     running: dict[int, Job] = {}
-    epochs: dict[int, dict[int, EpochResult]] = {job.id: {} for job in jobs}
+    epochs: dict[int, dict[int, EpochResult]] = {seed: {} for job in jobs for seed in job.seeds}
     try:
         while waiting or running:
             while waiting and len(running) < executor.slots:
@@ -243,14 +247,16 @@ def _runs(executor: Executor, jobs: Sequence[Job], on_epoch: Callable[[int, Epoc
                     continue
                 job = running[event.job]
                 if isinstance(event, EpochDone):
-                    epochs[job.id][event.result.epoch] = event.result
-                    on_epoch(job.seed, event.result)
+                    epochs[event.seed][event.result.epoch] = event.result
+                    on_epoch(event.seed, event.result)
                 elif isinstance(event, Failed | Stopped):
                     del running[job.id]
-                    raise WorkerError(f"seed {job.seed}: {event.reason if isinstance(event, Failed) else 'stopped'}")
+                    named = " ".join(map(str, job.seeds))
+                    raise WorkerError(f"seed {named}: {event.reason if isinstance(event, Failed) else 'stopped'}")
                 elif isinstance(event, Finished):
                     del running[job.id]
-                    yield SeedRun(job.seed, tuple(result for _, result in sorted(epochs[job.id].items())))
+                    for seed in job.seeds:
+                        yield SeedRun(seed, tuple(result for _, result in sorted(epochs[seed].items())))
     finally:
         for job_id in running:
             executor.stop(job_id)

@@ -31,6 +31,10 @@ class Executor(Protocol):
     def slots(self) -> int:
         """How many jobs can run at once."""
 
+    @property
+    def takes_seeds_together(self) -> bool:
+        """Whether one job with several seeds ends before as many jobs would."""
+
     def submit(self, job: Job) -> None:
         """Start a job; at most ``slots`` may be under way."""
 
@@ -56,6 +60,10 @@ class InProcess:
         self._device = device
         self._running: Iterator[Event] = iter(())
         self._stop = False
+
+    @property
+    def takes_seeds_together(self) -> bool:
+        return self._device.startswith("cuda")
 
     def submit(self, job: Job) -> None:
         self._stop = False
@@ -102,6 +110,10 @@ class LocalProcesses:
     threads: int = 1
     _workers: list[_Worker] = field(default_factory=list, init=False)
     _deaths: int = field(default=0, init=False)
+
+    @property
+    def takes_seeds_together(self) -> bool:
+        return self.device == "cuda"
 
     def submit(self, job: Job) -> None:
         worker = next((w for w in self._idle() if w.process.is_alive()), None) or self._spawn()

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class Job:
     """One training run. ``split``: "search" trains on the training part and judges on validation, "final" trains on
     all training images and judges on test. ``weights``: file that receives the final state dict (safetensors).
-    ``images``: train on so many, a stratified part; None is all."""
+    ``images``: train on so many, a stratified part; None is all. ``beside``: further seeds that train in the same
+    steps, for a GPU that one small network leaves idle; the weights are those of ``seed``."""
 
     id: int
     architecture: Architecture
@@ -34,6 +35,11 @@ class Job:
     seed: int
     weights: str | None = None
     images: int | None = None
+    beside: tuple[int, ...] = ()
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return (self.seed, *self.beside)
 
 
 @dataclass(frozen=True)
@@ -46,9 +52,10 @@ class Audited:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """One more epoch of a job."""
+    """One more epoch of a job, for one of its seeds."""
 
     job: int
+    seed: int
     result: EpochResult
 
 
@@ -81,33 +88,34 @@ def run_job(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[
     """Build, audit, train, and yield what happens. The last event is Finished, Stopped or Failed."""
     from budgetnet.audit import audit
     from budgetnet.build import build
-    from budgetnet.train import train
+    from budgetnet.train import train_together
 
     try:
         data, training, evaluation = _splits(job.data, job.architecture.input_shape, job.split, job.images)
-        model = build(job.architecture, job.seed)
-        yield Audited(job.id, audit(model, cost(job.architecture), job.architecture.input_shape))
-        epochs = train(
-            model,
+        models = [build(job.architecture, seed) for seed in job.seeds]
+        yield Audited(job.id, audit(models[0], cost(job.architecture), job.architecture.input_shape))
+        epochs = train_together(
+            models,
             job.recipe,
             training,
             evaluation,
             mean=data.mean,
             std=data.std,
-            seed=job.seed,
+            seeds=job.seeds,
             device=device,
             bf16=None if job.split == "search" else False,  # speed where it chooses, float32 where it reports
             should_stop=should_stop,
         )
         done = 0
-        for result in epochs:
-            done = result.epoch
-            yield EpochDone(job.id, result)
+        for results in epochs:
+            done = results[0].epoch
+            for seed, result in zip(job.seeds, results, strict=True):
+                yield EpochDone(job.id, seed, result)
         if done < job.recipe.epochs:
             yield Stopped(job.id)
             return
         if job.weights is not None:
-            save_weights(model.state_dict(), Path(job.weights))
+            save_weights(models[0].state_dict(), Path(job.weights))
         yield Finished(job.id)
     except EOFError:
         raise  # the coordinator is gone; there is nobody to tell

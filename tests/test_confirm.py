@@ -31,8 +31,9 @@ def run(seed: int, *correct: int) -> SeedRun:
 class Playback:
     """Runs up to ``slots`` jobs, an epoch a call of ``events`` each; epoch e of seed s gets 9,900 + 10 s + e right."""
 
-    def __init__(self, slots: int = 1, fails: int | None = None) -> None:
+    def __init__(self, slots: int = 1, fails: int | None = None, takes_seeds_together: bool = False) -> None:
         self.slots = slots
+        self.takes_seeds_together = takes_seeds_together
         self.jobs: list[Job] = []
         self.stopped: list[int] = []
         self._fails = fails
@@ -42,8 +43,9 @@ class Playback:
         assert len(self._running) < self.slots
         self.jobs.append(job)
         done: list[Event] = [
-            EpochDone(job.id, epoch(number, 9_900 + 10 * job.seed + number))
+            EpochDone(job.id, seed, epoch(number, 9_900 + 10 * seed + number))
             for number in range(1, job.recipe.epochs + 1)
+            for seed in job.seeds
         ]
         failed = self._fails == job.seed
         self._running[job.id] = deque([done[0], Failed(job.id, "loss is nan")] if failed else [*done, Finished(job.id)])
@@ -85,6 +87,18 @@ def test_every_seed_is_trained_on_all_images_and_reported_in_order(tmp_path: Pat
     assert [(job.seed, job.weights) for job in executor.jobs] == [(0, str(weights)), (1, None), (2, None)]
     assert sorted(told) == [(seed, number) for seed in range(3) for number in (1, 2, 3)]
     assert (ended, executor.stopped, weights.read_text()) == ([0, 1, 2], [], "weights")
+
+
+def test_a_gpu_takes_all_seeds_that_are_missing_in_one_job(tmp_path: Path) -> None:
+    executor = Playback(takes_seeds_together=True)
+    weights = tmp_path / "first.safetensors"
+    done = [run(1, 1, 2, 3)]
+    confirmation = confirm(executor, NETWORK, RECIPE, data="mnist", seeds=[0, 1, 2], weights=weights, done=done)
+    assert [(job.seed, job.beside, job.weights) for job in executor.jobs] == [(0, (2,), str(weights))]
+    assert confirmation.runs == (run(0, 9901, 9902, 9903), run(1, 1, 2, 3), run(2, 9921, 9922, 9923))
+    again = Playback(takes_seeds_together=True)
+    confirm(again, NETWORK, RECIPE, data="mnist", seeds=[0, 1, 2], weights=weights, done=confirmation.runs)
+    assert again.jobs == []
 
 
 def test_runs_that_are_done_are_not_repeated(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ class Replay:
                 return
             accuracy = self._accuracy(job, epoch)
             images = round(accuracy * 1000)
-            yield EpochDone(job.id, EpochResult(epoch, 0.1, 1.0, accuracy, accuracy, 1.0, images, 1000, 0.1))
+            yield EpochDone(job.id, job.seed, EpochResult(epoch, 0.1, 1.0, accuracy, accuracy, 1.0, images, 1000, 0.1))
         yield Finished(job.id)
 
     def stop(self, job: int) -> None:
