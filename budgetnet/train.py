@@ -193,7 +193,7 @@ def evaluate(
     std: Sequence[float],
     *,
     device: str | torch.device = "cpu",
-    batch_size: int = 1000,
+    batch_size: int = 250,
 ) -> tuple[int, float]:
     """(number classified correctly, mean cross-entropy) of a model on a split."""
     outputs = predict(model, split, mean, std, device=device, batch_size=batch_size)
@@ -209,7 +209,7 @@ def predict(
     std: Sequence[float],
     *,
     device: str | torch.device = "cpu",
-    batch_size: int = 1000,
+    batch_size: int = 250,
 ) -> Tensor:
     """Outputs (N, classes) of the model in eval mode; it is left in the mode it was in."""
     was_training = model.training

@@ -3,6 +3,7 @@
     python tests/benchmarks/training.py speed       # images a second: one trial alone, and one a core side by side
     python tests/benchmarks/training.py accuracy    # 15 epochs on all images from three seeds each
     python tests/benchmarks/training.py precision   # the probe network in float32 and in bfloat16
+    python tests/benchmarks/training.py gpu         # the probe network on a GPU: alone, side by side, ten seeds at once
 
 The plain loop: torchvision's MNIST, PIL's RandomRotation, ToTensor and Normalize in a DataLoader with two workers.
 Both sides train network A3 of the baselines (7,330 params, dropout 0.05) with its own recipe (SGD 0.01, momentum 0.9,
@@ -37,7 +38,7 @@ from budgetnet.build import build
 from budgetnet.data import load
 from budgetnet.notation import parse
 from budgetnet.recipe import Recipe
-from budgetnet.train import train
+from budgetnet.train import train, train_together
 
 A3 = "[relu-bn @0.05] 10 10 12 14 M 12 10 10 | avg4 1x1:10 nobias"
 A4_RECIPE = Recipe(
@@ -121,6 +122,26 @@ def probe_bfloat16(task: Task) -> Iterator[float]:
     yield from _train(PROBE, PROBE_RECIPE, task, bf16=True)
 
 
+def probe_gpu(task: Task) -> Iterator[float]:
+    """A trial of a search, after an epoch on a few images that wakes the device up."""
+    yield from _together([task.seed], replace(task, epochs=1, images=1_000, test_images=1_000))
+    yield from _together([task.seed], task)
+
+
+def ten_seeds_gpu(task: Task) -> Iterator[float]:
+    yield from _together(range(10), replace(task, epochs=1, images=1_000, test_images=1_000))
+    yield from _together(range(10), task)
+
+
+def _together(seeds: Sequence[int], task: Task) -> Iterator[float]:
+    data = load("mnist").limited(task.images, task.test_images)
+    models = [build(parse(PROBE), seed) for seed in seeds]
+    recipe = replace(PROBE_RECIPE, epochs=task.epochs)
+    splits = data.search_splits() if len(seeds) == 1 else data.final_splits()
+    for results in train_together(models, recipe, *splits, mean=data.mean, std=data.std, seeds=seeds, device="cuda"):
+        yield mean(result.accuracy for result in results)
+
+
 def _train(network: str, recipe: Recipe, task: Task, bf16: bool | None = None) -> Iterator[float]:
     data = load("mnist").limited(task.images, task.test_images)
     model = build(parse(network), task.seed)
@@ -192,6 +213,20 @@ def speed(folder: Path) -> None:
             )
 
 
+def gpu(folder: Path) -> None:
+    """Aims on one H200: a trial in 5 s alone, one finished trial a second side by side, ten seeds in 30 s."""
+    print(torch.cuda.get_device_name(), f"torch {torch.__version__}")
+    for side, count in ((probe_gpu, 1), (probe_gpu, 2), (probe_gpu, 4), (probe_gpu, 8), (ten_seeds_gpu, 1)):
+        for _ in range(ROUNDS):
+            runs = run(side, [Task(seed, 15, folder) for seed in range(count)])
+            seconds = max(each.seconds for each in runs)
+            ends = " ".join(f"{100 * each.accuracies[-1]:.2f}" for each in runs)
+            print(
+                f"{side.__name__:14} × {count}: {seconds:.1f} s, {count / seconds:.2f} finished runs a second, {ends} %",
+                flush=True,
+            )
+
+
 def accuracy(sides: Sequence[Side], seeds: Sequence[int], folder: Path) -> None:
     """The last five of 15 epochs, one process a core; the sides take turns."""
     found: dict[Side, list[float]] = {side: [] for side in sides}
@@ -222,13 +257,15 @@ def unpack(folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=("speed", "accuracy", "precision"))
+    parser.add_argument("what", choices=("speed", "accuracy", "precision", "gpu"))
     what = parser.parse_args().what
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         unpack(folder)
         if what == "speed":
             speed(folder)
+        elif what == "gpu":
+            gpu(folder)
         elif what == "accuracy":
             accuracy((plain_one_thread, ours), SEEDS, folder)
         else:
