@@ -222,7 +222,7 @@ def gpu(folder: Path) -> None:
             seconds = max(each.seconds for each in runs)
             ends = " ".join(f"{100 * each.accuracies[-1]:.2f}" for each in runs)
             print(
-                f"{side.__name__:14} × {count}: {seconds:.1f} s, {count / seconds:.2f} finished runs a second, {ends} %",
+                f"{side.__name__:14} × {count}: {seconds:.1f} s, {count / seconds:.2f} runs a second, {ends} %",
                 flush=True,
             )
 
