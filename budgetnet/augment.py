@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +58,15 @@ def _grid(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _scaled(pixels: Tensor, mean: Sequence[float], std: Sequence[float], zero: float) -> Tensor:
     """In place: ``((pixels / 255 + zero) - mean) / std`` as one multiply and one add."""
-    gain = pixels.new_tensor([1 / (255 * s) for s in std]).view(-1, 1, 1)
-    bias = pixels.new_tensor([(zero - m) / s for m, s in zip(mean, std, strict=True)]).view(-1, 1, 1)
+    gain, bias = _gain_and_bias(tuple(mean), tuple(std), zero, pixels.device)
     return pixels.mul_(gain).add_(bias)
+
+
+@lru_cache(maxsize=16)
+def _gain_and_bias(
+    mean: tuple[float, ...], std: tuple[float, ...], zero: float, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Both (C, 1, 1), made once: a host that hands numbers to a GPU waits for all that it has started there."""
+    gain = [1 / (255 * s) for s in std]
+    bias = [(zero - m) / s for m, s in zip(mean, std, strict=True)]
+    return torch.tensor(gain, device=device).view(-1, 1, 1), torch.tensor(bias, device=device).view(-1, 1, 1)

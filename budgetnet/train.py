@@ -100,21 +100,27 @@ def train_together(
             for mine, theirs in zip(models, kept, strict=True):
                 _plain_layout(mine).load_state_dict(theirs.state_dict())
                 mine.eval()
-        seconds = time.perf_counter() - started
-        yield [
-            EpochResult(
-                epoch=epoch + 1,
-                learning_rate=learning_rate(recipe, epoch * steps + index, steps),
-                train_loss=train_loss / seen,
-                train_accuracy=train_correct / seen,
-                accuracy=correct / len(evaluation),
-                loss=loss,
-                correct=correct,
-                total=len(evaluation),
-                seconds=seconds,
-            )
-            for (train_loss, train_correct, seen), (correct, loss) in zip(step.totals.tolist(), scores, strict=True)
-        ]
+        rate = learning_rate(recipe, epoch * steps + index, steps)
+        yield _results(epoch, rate, step.totals, scores, len(evaluation), time.perf_counter() - started)
+
+
+def _results(
+    epoch: int, rate: float, totals: Tensor, scores: Sequence[tuple[int, float]], images: int, seconds: float
+) -> list[EpochResult]:
+    return [
+        EpochResult(
+            epoch=epoch + 1,
+            learning_rate=rate,
+            train_loss=train_loss / seen,
+            train_accuracy=train_correct / seen,
+            accuracy=correct / images,
+            loss=loss,
+            correct=correct,
+            total=images,
+            seconds=seconds,
+        )
+        for (train_loss, train_correct, seen), (correct, loss) in zip(totals.tolist(), scores, strict=True)
+    ]
 
 
 def _as_one(models: Sequence[nn.Module], device: torch.device) -> nn.Module:
