@@ -69,7 +69,7 @@ def _pieces(layers: nn.Sequential) -> Iterator[Piece]:
 
 
 def _is_plain(layers: nn.Sequential) -> bool:
-    return type(layers).forward is nn.Sequential.forward
+    return type(layers).forward is nn.Sequential.forward and "forward" not in vars(layers)
 
 
 def _is_relu(layer: nn.Module) -> bool:
@@ -115,7 +115,7 @@ class _Norm:
 
     def __call__(self, x: Tensor) -> Tensor:
         norm = self.norm
-        if not _is_map(x) or not self._is_fusible():
+        if not _is_map(x) or x.shape[1] != norm.num_features or not self._is_fusible():
             for layer in (self.before, norm, self.after, self.dropout):
                 x = x if layer is None else layer(x)
             return x
@@ -208,10 +208,10 @@ class _MaxPoolFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, size: int) -> Tensor:
         n, channels, height, width = x.shape
-        y = torch.empty(n, height // size, width // size, channels, dtype=x.dtype).permute(0, 3, 1, 2)
+        y = torch.empty((n, channels, height // size, width // size), dtype=x.dtype, memory_format=torch.channels_last)
         kernels.max_pool_forward(_cells(x), _cells(y), size)
         ctx.size = size
-        ctx.save_for_backward(x, y)
+        ctx.save_for_backward(x, y.clone())  # what follows may overwrite y
         return y
 
     @staticmethod
@@ -227,7 +227,7 @@ class _Float32:
     layer: nn.Conv2d
 
     def __call__(self, x: Tensor) -> Tensor:
-        if x.dtype != torch.bfloat16:
+        if x.dtype != torch.bfloat16 or self.layer.weight.dtype != torch.float32:
             return self.layer(x)  # type: ignore[no-any-return]
         with torch.autocast("cpu", enabled=False):
             out: Tensor = self.layer(x.float())

@@ -122,9 +122,9 @@ def norm_forward(
             sums[i] += v
             squares[i] += v * v
     offset = _folded(sums, channels) / count
-    variance = _folded(squares, channels) / count - offset * offset
+    variance = np.maximum(_folded(squares, channels) / count - offset * offset, 0.0)
     mean = offset + running_mean
-    inverse = 1 / np.sqrt(np.maximum(variance, 0.0) + epsilon)
+    inverse = 1 / np.sqrt(variance + epsilon)
     for c in range(channels):
         running_mean[c] += momentum * (mean[c] - running_mean[c])
         running_var[c] += momentum * (variance[c] * count / (count - 1) - running_var[c])
@@ -238,6 +238,12 @@ def dropout(x: Array, y: Array, dropped: int, seed: int) -> None:
 
 
 @numba.njit(inline="always")
+def _beats(cell: Any, best: Any) -> Any:
+    """Whether a cell is the maximum from here on; NaN always is, as in torch."""
+    return (cell > best) | (cell != cell)
+
+
+@numba.njit(inline="always")
 def _maxima(x: Array, y: Array, size: int) -> None:
     images, height, width, channels = y.shape
     for n in range(images):
@@ -248,7 +254,7 @@ def _maxima(x: Array, y: Array, size: int) -> None:
                     for i in range(size):
                         for j in range(size):
                             cell = x[n, h * size + i, w * size + j, c]
-                            best = best if _number(cell) <= _number(best) else cell
+                            best = cell if _beats(_number(cell), _number(best)) else best
                     y[n, h, w, c] = best
 
 
@@ -263,7 +269,8 @@ def _handed_back(x: Array, y: Array, dy: Array, dx: Array, size: int) -> None:
                     rest = dy[n, h, w, c]
                     for i in range(size):
                         for j in range(size):
-                            hit = x[n, h * size + i, w * size + j, c] == y[n, h, w, c]
+                            cell = x[n, h * size + i, w * size + j, c]
+                            hit = (cell == y[n, h, w, c]) | (cell != cell)
                             dx[n, h * size + i, w * size + j, c] = rest if hit else nothing
                             rest = nothing if hit else rest
 
@@ -279,7 +286,7 @@ def max_pool_forward(x: Array, y: Array, size: int) -> None:
 
 @_compiled
 def max_pool_backward(x: Array, y: Array, dy: Array, dx: Array, size: int) -> None:
-    """Hand the gradient to the first cell of each window that is its maximum."""
+    """Hand the gradient to the first cell of each window that is its maximum, or NaN."""
     if y.shape[1] * size != x.shape[1] or y.shape[2] * size != x.shape[2]:
         dx[:] = 0  # rows and columns that no window has
     if size == 2:
