@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from budgetnet import kernels
 
@@ -52,7 +53,7 @@ class _Chain:
 def _pieces(layers: nn.Sequential) -> Iterator[Piece]:
     rest = list(layers)
     while rest:
-        before = len(rest) > 1 and _is_relu(rest[0]) and _is_norm(rest[1])
+        before = len(rest) > 1 and _is_relu(rest[0]) and not rest[0].inplace and _is_norm(rest[1])
         layer = rest.pop(1 if before else 0)
         if isinstance(layer, nn.BatchNorm2d) and _is_norm(layer):
             relu = rest.pop(0) if before else None
@@ -81,7 +82,7 @@ def _is_norm(layer: nn.Module) -> bool:
 
 
 def _is_dropout(layer: nn.Module) -> bool:
-    return type(layer) is nn.Dropout and layer.p < 1
+    return type(layer) is nn.Dropout and round(layer.p * 2**32) < 2**32
 
 
 def _is_pool(layer: nn.MaxPool2d) -> bool:
@@ -146,6 +147,7 @@ class _NormFunction(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias = ctx.saved_tensors
         dx = torch.empty_like(x, memory_format=torch.channels_last)
@@ -186,6 +188,7 @@ class _DropoutFunction(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         dx = torch.empty_like(dy, memory_format=torch.channels_last)
         kernels.dropout(_rows(dy), _rows(dx), *ctx.options)
@@ -215,6 +218,7 @@ class _MaxPoolFunction(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, y = ctx.saved_tensors
         dx = torch.empty_like(x, memory_format=torch.channels_last)

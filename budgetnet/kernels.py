@@ -3,7 +3,8 @@
 numba compiles them on first use and keeps the machine code beside this file or in the user's cache directory. A map is
 an array (rows, length) in which channel ``i % channels`` stands at column ``i``: a row is several cells, so that the
 inner loops run over long contiguous stretches even where a cell has ten channels. Its numbers are float32, or bfloat16
-given as uint16; arithmetic is float32, sums over the map end in float64. NaN comes out wherever it goes in.
+given as uint16; arithmetic is float32, sums over the map end in float64. NaN comes out wherever it goes in and is not
+dropped.
 """
 
 from __future__ import annotations
@@ -100,6 +101,17 @@ def _folded(row: Array, channels: int) -> Array:
 
 
 @_compiled
+def _middle(row: Array, floor: Any, channels: int) -> Array:
+    """The mean of each channel in one row, 0 where that is not finite."""
+    values = np.empty(row.size, np.float32)
+    for i in range(row.size):
+        v = _number(row[i])
+        values[i] = floor if v < floor else v
+    means = _folded(values, channels) / (row.size // channels)
+    return np.where(np.isfinite(means), means, 0.0)
+
+
+@_compiled
 def norm_forward(
     x: Array, y: Array, weight: Array, bias: Array, running_mean: Array, running_var: Array,
     momentum: float, epsilon: float, before: float, after: float, dropped: int, seed: int,
@@ -113,7 +125,7 @@ def norm_forward(
     channels = weight.size
     count = rows * length // channels
     floor = np.float32(before)
-    pivot = _tiled(running_mean, length)  # sums about a mean that is nearly right do not cancel
+    pivot = _tiled(_middle(x[0], floor, channels), length)  # sums about a number near the mean do not cancel
     sums, squares = np.zeros(length, np.float32), np.zeros(length, np.float32)
     for r in range(rows):
         for i in range(length):
@@ -123,7 +135,7 @@ def norm_forward(
             squares[i] += v * v
     offset = _folded(sums, channels) / count
     variance = np.maximum(_folded(squares, channels) / count - offset * offset, 0.0)
-    mean = offset + running_mean
+    mean = offset + pivot[:channels]
     inverse = 1 / np.sqrt(variance + epsilon)
     for c in range(channels):
         running_mean[c] += momentum * (mean[c] - running_mean[c])

@@ -183,6 +183,15 @@ def test_a_mean_far_from_zero_costs_little_once_the_running_mean_has_followed(be
         torch.testing.assert_close(got.double(), want.double(), rtol=1e-5, atol=0)
 
 
+@every_relu
+@pytest.mark.parametrize("mean", [1e2, 1e4, -1e4])
+def test_a_mean_far_from_zero_costs_little_in_the_first_batch(before, after, mean):
+    """Rounding of the input alone, 2⁻²⁴ of the mean, is what is allowed."""
+    model, x = norm_layers(before, 3, after), random(32, 3, 12, 12) + mean
+    expected = copy.deepcopy(model).double()(x.double())
+    torch.testing.assert_close(fuse(model, x).double(), expected, rtol=0, atol=4 * abs(mean) * 2**-24 + 1e-5)
+
+
 def test_many_steps_leave_torchs_running_statistics_and_count():
     model = norm_layers(1, 5, 0, momentum=0.3)
     plain = copy.deepcopy(model)
@@ -902,3 +911,15 @@ def test_a_network_with_dropout_trains_reproducibly_in_bfloat16():
     first, again, other = (torch.cat([p.flatten() for p in model.parameters()]) for model in models)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_without_a_directory_for_machine_code_the_kernels_compile_all_the_same(monkeypatch):
+    compile_ = kernels.numba.njit
+
+    def njit(function, cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return compile_(function, **options)
+
+    monkeypatch.setattr(kernels.numba, "njit", njit)
+    assert kernels._compiled(lambda x: 2 * x)(21) == 42
