@@ -11,6 +11,40 @@ batch 128, rotation ±7°, bilinear) and read the test images after each epoch. 
 first epoch is not timed, and the two sides take turns. Peak memory is the process's own, without DataLoader workers.
 Alone, the plain loop has torch's default of a thread a core; side by side it is given one thread each, as ours, for
 with the default two of them take minutes an epoch, waiting for each other.
+
+Expected: 2 × alone, 3.5 × side by side. Measured on two cores of a shared Xeon (AMX, torch 2.15, numba 0.68), three
+interleaved rounds of 20,000 images, in an hour in which the host was several times slower than before (plain alone
+2,100 images/s then, without its test pass, beside 6,700 of ours with one thread: 3.2 ×, n=1, not interleaved):
+
+    alone           plain               367 ±  67 images/s                         908 MB
+    alone           ours, one thread  1,699 ± 866             4.5 ± 1.4 × plain  1,027 MB
+    alone           ours, two         2,001 ± 302             5.5 ± 1.1 × plain    952 MB
+    2 side by side  plain               474 ±  73                                  909 MB
+    2 side by side  ours              4,842 ± 897            10.2 ± 0.5 × plain  1,027 MB
+
+What was tried for a step of A3 at batch 128, one thread (interleaved; ms are those of a quiet machine):
+
+    kept
+    channels-last                          1.16 ×
+    bfloat16 steps on top                  1.37 ×; search only, "precision" asks whether accuracy holds
+    affine grid as one matrix product      6.8 × of 1 % of the step
+    BatchNorm, ReLU, dropout as one kernel 38 → 18 ms the step, with the pool (2.05 ×, n=2 interleaved pairs);
+                                           for 10 × 26 × 26 torch's norm alone takes 0.5 + 1.0 ms, the kernel 0.3 + 0.5
+    a random number a cell by hashing      0.15 ms of a layer's 0.45, where torch took 20 % of the whole step
+    max pooling                            1.5 + 0.9 → 0.3 + 0.4 ms; with the window's size a constant, four times as
+                                           fast as with a variable
+    grouped convolutions in float32        oneDNN takes 14 ms in bfloat16, 0.4 in float32, for the gradient of a strided
+                                           depthwise layer (24 × 12 × 12, batch 128); 5.4 against 0.9 for a 5 × 5 weight
+    evaluation by the same kernels         10,000 images in 0.6 s for 1.6, in batches of 250, and 100 MB less
+    512 images augmented at once           1.03 × against 1,024
+    dropped
+    a kernel for convolutions of one input channel (first layer, depthwise): 0.4 to 0.9 of oneDNN's speed
+    a kernel for augmentation and normalisation: 1.00 × (it is 6 % of a step)
+    mallopt against page faults 1.04 × at most, in-place ReLU 1.03 ×, flush-denormal 1.03 × (noise), opaque oneDNN
+    tensors 0.94 ×, contiguous bfloat16 0.5 ×
+    vectors of 512 bits: 1.35 × for the bfloat16 kernels, 1.0 for float32; needs a switch of numba's that acts on
+    everything a process compiles
+    not tried: thread pinning
 """
 
 from __future__ import annotations
