@@ -75,6 +75,18 @@ def _key(seed: int, row: int) -> Any:
 
 
 @_compiled
+def _survives(key: Any, column: Any, dropped: int) -> Any:
+    """Whether dropout leaves the cell of a row with this key, in a column with this number of its lane."""
+    return _mixed(np.uint32(key + column)) >= np.uint32(dropped)
+
+
+@_compiled
+def _gain(dropped: int) -> float:
+    """What makes up for the cells that are dropped."""
+    return 1 / (1 - dropped / 2.0**32)
+
+
+@_compiled
 def _lane(length: int) -> Array:
     """What sets the columns of a row apart: multiples of 2³² over the golden ratio."""
     return np.arange(length).astype(np.uint32) * np.uint32(0x9E3779B9)
@@ -165,13 +177,13 @@ def _norm_apply(
                 v = _number(x[r, i])
                 v = (low if v < low else v) * scale[i] + shift[i]
                 v = high if v < high else v
-                y[r, i] = _cell(v if _mixed(np.uint32(key + lane[i])) >= np.uint32(dropped) else np.float32(0), y)
+                y[r, i] = _cell(v if _survives(key, lane[i], dropped) else np.float32(0), y)
 
 
 @_compiled
 def _line(mean: Array, inverse: Array, weight: Array, bias: Array, dropped: int, length: int) -> tuple[Array, Array]:
     """Scale and shift of every column, with the factor that makes up for dropout."""
-    kept = 1 / (1 - dropped / 2.0**32)
+    kept = _gain(dropped)
     scale = weight * inverse * kept
     return _tiled(scale, length), _tiled(bias * kept - mean * scale, length)
 
@@ -204,12 +216,12 @@ def norm_backward(
             for i in range(length):
                 v = _number(x[r, i])
                 v = low if v < low else v
-                alive = _mixed(np.uint32(key + lane[i])) >= np.uint32(dropped)
+                alive = _survives(key, lane[i], dropped)
                 d = _number(dy[r, i]) if (v * scale[i] + shift[i] > high) & alive else np.float32(0)
                 dx[r, i] = _cell(d, dx)
                 sums[i] += d
                 products[i] += d * (v - middle[i])
-    kept = 1 / (1 - dropped / 2.0**32)
+    kept = _gain(dropped)
     bias_gradient = _folded(sums, channels) * kept
     weight_gradient = _folded(products, channels) * inverse * kept
     slope = weight * inverse
@@ -240,12 +252,12 @@ def norm_eval(
 def dropout(x: Array, y: Array, dropped: int, seed: int) -> None:
     """Inverted dropout with probability ``dropped / 2³²``; the same seed drops the same cells again."""
     rows, length = x.shape
-    kept = np.float32(1 / (1 - dropped / 2.0**32))
+    kept = np.float32(_gain(dropped))
     lane = _lane(length)
     for r in range(rows):
         key = _key(seed, r)
         for i in range(length):
-            alive = _mixed(np.uint32(key + lane[i])) >= np.uint32(dropped)
+            alive = _survives(key, lane[i], dropped)
             y[r, i] = _cell(_number(x[r, i]) * kept if alive else np.float32(0), y)
 
 
