@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from budgetnet.data import load as load_data
 from budgetnet.errors import ModelError
@@ -50,6 +51,13 @@ def _run(path: Path, name: str, evidence: Evidence) -> Iterator[Claim]:
     params = sum(parameter.numel() for parameter in model.parameters())
     yield Claim(f"it has {evidence.cost.params:,} params", params == evidence.cost.params, f"{params:,} params")
     final = evidence.confirmation.runs[0].final
+    correct = recount(model, evidence)
+    what = f"it classifies {final.correct:,} of {final.total:,} test images correctly"
+    yield Claim(what, correct == final.correct, f"{correct:,} correct")
+
+
+def recount(model: nn.Module, evidence: Evidence) -> int:
+    """Test images that the model classifies correctly, on one thread, as the evidence was recorded."""
     data = load_data(evidence.provenance.data, image_shape=evidence.architecture.input_shape)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -57,8 +65,7 @@ def _run(path: Path, name: str, evidence: Evidence) -> Iterator[Claim]:
         correct, _ = evaluate(model, data.final_splits()[1], data.mean, data.std)
     finally:
         torch.set_num_threads(threads)
-    what = f"it classifies {final.correct:,} of {final.total:,} test images correctly"
-    yield Claim(what, correct == final.correct, f"{correct:,} correct")
+    return correct
 
 
 def _sha256(path: Path) -> str:
