@@ -16,13 +16,13 @@ class Step:
     """Moves ``model`` by one batch, and ``average`` after it; ``step(images, labels)``.
 
     Whatever differs from step to step is in tensors that ``prepare`` fills, and nothing is read on the host, so that
-    the call can be recorded as a CUDA graph. ``totals`` (models, 3) sums, for each model, the losses, the images
-    classified correctly and the images.
+    the call can be recorded as a CUDA graph. ``totals`` (models, 2) sums, for each model, the losses and the images
+    classified correctly.
     """
 
     def __init__(self, model: nn.Module, average: nn.Module, recipe: Recipe, bf16: bool) -> None:
         device = next(model.parameters()).device
-        self.totals = torch.zeros(model.size if isinstance(model, Stacked) else 1, 3, device=device)
+        self.totals = torch.zeros(model.size if isinstance(model, Stacked) else 1, 2, device=device)
         self._model, self._recipe, self._bf16 = model, recipe, bf16
         self._rate, self._drawn = torch.zeros(2, device=device)
         self._optimizer = make_optimizer(model, recipe, self._rate)
@@ -47,7 +47,7 @@ class Step:
         self._optimizer.step()
         self._follow()
         hits = (outputs.argmax(-1) == labels).view(losses.shape)
-        self.totals += torch.stack([losses.detach().sum(1), hits.sum(1), torch.ones_like(hits).sum(1)], dim=1)
+        self.totals += torch.stack([losses.detach().sum(1), hits.sum(1)], dim=1)
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe, rate: Tensor) -> torch.optim.Optimizer:

@@ -85,6 +85,7 @@ def train_together(
         with _forked_rng(seeds, epoch, training.labels.device) as generators, fused(model, device):
             model.train()
             step.totals.zero_()
+            seen = 0
             for index, (images, labels) in enumerate(_batches_together(training, recipe, mean, std, generators)):
                 if index % POLL == 0:
                     if should_stop is not None and should_stop():
@@ -93,6 +94,7 @@ def train_together(
                         _check_finite(step.totals, epoch)
                 step.prepare(epoch * steps + index, steps)
                 take(images, labels)
+                seen += labels.shape[-1]
         _check_finite(step.totals, epoch)
         kept = _copies(average)
         scores = [evaluate(each, evaluation, mean, std, device=device) for each in kept]
@@ -101,25 +103,26 @@ def train_together(
                 _plain_layout(mine).load_state_dict(theirs.state_dict())
                 mine.eval()
         rate = learning_rate(recipe, epoch * steps + index, steps)
-        yield _results(epoch, rate, step.totals, scores, len(evaluation), time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        yield _results(epoch, rate, step.totals.double() / seen, scores, len(evaluation), seconds)
 
 
 def _results(
-    epoch: int, rate: float, totals: Tensor, scores: Sequence[tuple[int, float]], images: int, seconds: float
+    epoch: int, rate: float, means: Tensor, scores: Sequence[tuple[int, float]], images: int, seconds: float
 ) -> list[EpochResult]:
     return [
         EpochResult(
             epoch=epoch + 1,
             learning_rate=rate,
-            train_loss=train_loss / seen,
-            train_accuracy=train_correct / seen,
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
             accuracy=correct / images,
             loss=loss,
             correct=correct,
             total=images,
             seconds=seconds,
         )
-        for (train_loss, train_correct, seen), (correct, loss) in zip(totals.tolist(), scores, strict=True)
+        for (train_loss, train_accuracy), (correct, loss) in zip(means.tolist(), scores, strict=True)
     ]
 
 
