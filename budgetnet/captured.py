@@ -23,20 +23,19 @@ class Captured:
     def __init__(self, step: Step) -> None:
         self._step = step
         self._calls = 0
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._inputs: tuple[Tensor, Tensor] | None = None
+        self._recording: tuple[torch.cuda.CUDAGraph, Tensor, Tensor] | None = None
 
     def __call__(self, images: Tensor, labels: Tensor) -> None:
         self._calls += 1
-        if self._inputs is None and self._calls > WARM_UP:
-            self._inputs = images.clone(), labels.clone()
-            self._record(*self._inputs)
-        if self._graph is None or self._inputs is None or self._inputs[0].shape != images.shape:
+        if self._calls == WARM_UP + 1:
+            self._recording = self._record(images.clone(), labels.clone())
+        if self._recording is None or self._recording[1].shape != images.shape:
             self._run(images, labels)
             return
-        self._inputs[0].copy_(images)
-        self._inputs[1].copy_(labels)
-        self._graph.replay()
+        graph, its_images, its_labels = self._recording
+        its_images.copy_(images)
+        its_labels.copy_(labels)
+        graph.replay()
 
     def _run(self, images: Tensor, labels: Tensor) -> None:
         """On a stream of its own, as steps before a recording must be."""
@@ -46,7 +45,8 @@ class Captured:
             self._step(images, labels)
         torch.cuda.current_stream(images.device).wait_stream(stream)
 
-    def _record(self, images: Tensor, labels: Tensor) -> None:
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+    def _record(self, images: Tensor, labels: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
             self._step(images, labels)
+        return graph, images, labels

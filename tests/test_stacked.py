@@ -180,8 +180,7 @@ def recorded(monkeypatch):
         before = len(seen)
         yield
         del seen[before:]  # recording runs nothing
-        images, labels = take._inputs
-        recording.step = lambda: take._step(images, labels)
+        recording.step = lambda: take._step(*take._recording[1:])
 
     monkeypatch.setattr(captured.torch.cuda, "CUDAGraph", Recording)
     monkeypatch.setattr(captured.torch.cuda, "graph", graph)
