@@ -55,7 +55,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import multiprocessing
-import os
 import resource
 import tempfile
 import time
@@ -73,9 +72,10 @@ from torch import nn
 
 from budgetnet.build import build
 from budgetnet.data import load
+from budgetnet.executor import cores
 from budgetnet.notation import parse
 from budgetnet.recipe import Recipe
-from budgetnet.train import train, train_together
+from budgetnet.train import train_together
 
 A3 = "[relu-bn @0.05] 10 10 12 14 M 12 10 10 | avg4 1x1:10 nobias"
 A4_RECIPE = Recipe(
@@ -161,30 +161,39 @@ def probe_bfloat16(task: Task) -> Iterator[float]:
 
 def probe_gpu(task: Task) -> Iterator[float]:
     """A trial of a search, after an epoch on a few images that wakes the device up."""
-    yield from _together([task.seed], replace(task, epochs=1, images=1_000, test_images=1_000))
-    yield from _together([task.seed], task)
+    for each in (_awaking(task), task):
+        yield from _train(PROBE, PROBE_RECIPE, each, split="search", device="cuda")
 
 
 def ten_seeds_gpu(task: Task) -> Iterator[float]:
-    yield from _together(range(10), replace(task, epochs=1, images=1_000, test_images=1_000))
-    yield from _together(range(10), task)
+    for each in (_awaking(task), task):
+        yield from _train(PROBE, PROBE_RECIPE, each, seeds=range(10), device="cuda")
 
 
-def _together(seeds: Sequence[int], task: Task) -> Iterator[float]:
+def _awaking(task: Task) -> Task:
+    return replace(task, epochs=1, images=1_000, test_images=1_000)
+
+
+def _train(
+    network: str,
+    recipe: Recipe,
+    task: Task,
+    *,
+    seeds: Sequence[int] = (),
+    split: str = "final",
+    device: str = "cpu",
+    bf16: bool | None = None,
+) -> Iterator[float]:
+    """The accuracies of the task's seed, or the mean of several ``seeds`` that train together."""
+    seeds = seeds or [task.seed]
     data = load("mnist").limited(task.images, task.test_images)
-    models = [build(parse(PROBE), seed) for seed in seeds]
-    recipe = replace(PROBE_RECIPE, epochs=task.epochs)
-    splits = data.search_splits() if len(seeds) == 1 else data.final_splits()
-    for results in train_together(models, recipe, *splits, mean=data.mean, std=data.std, seeds=seeds, device="cuda"):
-        yield mean(result.accuracy for result in results)
-
-
-def _train(network: str, recipe: Recipe, task: Task, bf16: bool | None = None) -> Iterator[float]:
-    data = load("mnist").limited(task.images, task.test_images)
-    model = build(parse(network), task.seed)
+    models = [build(parse(network), seed) for seed in seeds]
     recipe = replace(recipe, epochs=task.epochs)
-    for result in train(model, recipe, *data.final_splits(), mean=data.mean, std=data.std, seed=task.seed, bf16=bf16):
-        yield result.accuracy
+    splits = data.search_splits() if split == "search" else data.final_splits()
+    for results in train_together(
+        models, recipe, *splits, mean=data.mean, std=data.std, seeds=seeds, device=device, bf16=bf16
+    ):
+        yield mean(result.accuracy for result in results)
 
 
 Side = Callable[[Task], Iterator[float]]
@@ -223,10 +232,6 @@ def run(side: Side, tasks: Sequence[Task]) -> list[Run]:
         send.close()
         pipes.append(receive)
     return [pipe.recv() for pipe in pipes]
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def speed(folder: Path) -> None:
