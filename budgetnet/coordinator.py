@@ -23,7 +23,8 @@ from budgetnet.executor import Executor, choose_device, local
 from budgetnet.fields import extent, feature_field
 from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job, Stopped
 from budgetnet.plan import Plan, Request, make_pruner, make_sampler
-from budgetnet.recipe import EpochResult, Recipe
+from budgetnet.recipe import Recipe
+from budgetnet.results import EpochResult
 from budgetnet.space import SearchSpace
 from budgetnet.study import LAST, Study, TrialRecord, create_or_open, locked, storage_errors
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import platform
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,8 @@ from budgetnet.architecture import Architecture
 from budgetnet.cost import Cost, cost
 from budgetnet.errors import BudgetnetError
 from budgetnet.layers import Shape
-from budgetnet.recipe import EpochResult, Recipe
+from budgetnet.recipe import Recipe
+from budgetnet.results import EpochResult, Machine, Outcome
 
 if TYPE_CHECKING:
     from budgetnet.dataset import DataSet, Split
@@ -60,6 +63,16 @@ class EpochDone:
 
 
 @dataclass(frozen=True)
+class SeedDone:
+    """A seed of a final job is through: what its network makes of every image, and what trained it."""
+
+    job: int
+    seed: int
+    outcome: Outcome
+    machine: Machine
+
+
+@dataclass(frozen=True)
 class Finished:
     """All epochs are done and the weights, if asked for, are on disk."""
 
@@ -81,14 +94,15 @@ class Failed:
     reason: str
 
 
-Event = Audited | EpochDone | Finished | Stopped | Failed
+Event = Audited | EpochDone | SeedDone | Finished | Stopped | Failed
 
 
 def run_job(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[Event]:
     """Build, audit, train, and yield what happens. The last event is Finished, Stopped or Failed."""
     from budgetnet.audit import audit
     from budgetnet.build import build
-    from budgetnet.train import train_together
+    from budgetnet.train import outcome, train_together
+    from budgetnet.weights import save_weights
 
     try:
         data, training, evaluation = _splits(job.data, job.architecture.input_shape, job.split, job.images)
@@ -114,6 +128,10 @@ def run_job(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[
         if done < job.recipe.epochs:
             yield Stopped(job.id)
             return
+        if job.split == "final":
+            for seed, model in zip(job.seeds, models, strict=True):
+                made = outcome(model, training, evaluation, data.mean, data.std, device=device)
+                yield SeedDone(job.id, seed, made, machine(device, len(job.seeds)))
         if job.weights is not None:
             save_weights(models[0].state_dict(), Path(job.weights))
         yield Finished(job.id)
@@ -134,18 +152,31 @@ def _splits(spec: str, shape: Shape, split: str, images: int | None) -> tuple[Da
     return data, *(data.search_splits() if split == "search" else data.final_splits())
 
 
+def machine(device: str, together: int = 1) -> Machine:
+    """What trains here: versions, processor and threads, or the GPU."""
+    import torch
+
+    return Machine(
+        budgetnet=version("budgetnet"),
+        torch=version("torch"),
+        numba=version("numba"),
+        python=platform.python_version(),
+        processor=_processor(),
+        device=torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+        threads=torch.get_num_threads(),
+        together=together,
+    )
+
+
+def _processor() -> str:
+    """The processor's name where Linux tells it; elsewhere what Python knows of it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return text if isinstance(error, BudgetnetError) else f"{type(error).__name__}: {text}"[:300]
-
-
-def save_weights(state: dict[str, object], path: Path) -> None:
-    """Write a state dict as safetensors, atomically."""
-    from safetensors.torch import save_file
-
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        save_file({name: tensor.contiguous().cpu() for name, tensor in state.items()}, temporary)  # type: ignore[attr-defined]
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

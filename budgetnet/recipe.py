@@ -1,4 +1,4 @@
-"""What a training run is told, a Recipe, and what it tells, an EpochResult an epoch. Plain data; no torch here."""
+"""What a training run is told: a Recipe. Plain data; no torch here."""
 
 from __future__ import annotations
 
@@ -124,24 +124,6 @@ def _check_number(name: str, value: object, *, whole: bool) -> None:
         raise RecipeError(f"recipe.{name}: must be a {'whole ' if whole else ''}number, but is {value!r}")
     if not low <= value <= high:  # NaN fails too
         raise RecipeError(f"recipe.{name}: must be between {low:g} and {high:g}, but is {value:g}")
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """What one epoch gave. Accuracies are fractions; train_* are running figures on augmented images."""
-
-    epoch: int  # counted from 1
-    learning_rate: float  # of the epoch's last step
-    train_loss: float
-    train_accuracy: float
-    accuracy: float  # of the evaluation split, as are the next three
-    loss: float
-    correct: int
-    total: int
-    seconds: float  # training and evaluation
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:

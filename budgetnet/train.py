@@ -18,11 +18,13 @@ from budgetnet.captured import Captured
 from budgetnet.dataset import Split
 from budgetnet.errors import TrainingDiverged
 from budgetnet.fused import fused
-from budgetnet.recipe import EpochResult, Recipe, learning_rate
+from budgetnet.recipe import Recipe, learning_rate
+from budgetnet.results import EpochResult, Outcome
 from budgetnet.stacked import Stacked
 from budgetnet.step import Step
 
 POLL = 20  # batches between two looks at should_stop
+NEAR_TIE = 1e-4  # distance of two logits below which another order of additions may choose the other class
 CHUNK = 512  # images augmented in one call: few calls, and still inside the cache
 
 
@@ -207,7 +209,34 @@ def evaluate(
     """(number classified correctly, mean cross-entropy) of a model on a split."""
     outputs = predict(model, split, mean, std, device=device, batch_size=batch_size)
     labels = split.labels.to(outputs.device)
-    return _correct(outputs, labels), float(F.cross_entropy(outputs, labels))
+    return int((outputs.argmax(1) == labels).sum()), float(F.cross_entropy(outputs, labels))
+
+
+def near_ties(outputs: Tensor) -> Tensor:
+    """For each image (N,), whether another processor, which adds in another order, might choose another class."""
+    first, second = outputs.topk(2, dim=1).values.unbind(1)
+    return first - second < NEAR_TIE
+
+
+def outcome(
+    model: nn.Module,
+    training: Split,
+    test: Split,
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    device: str | torch.device = "cpu",
+) -> Outcome:
+    """What a finished network makes of every training and test image as it is."""
+    train_correct, _ = evaluate(model, training, mean, std, device=device)
+    return Outcome(train_correct, len(training), wrong_of(predict(model, test, mean, std, device=device), test))
+
+
+def wrong_of(outputs: Tensor, split: Split) -> tuple[tuple[int, int], ...]:
+    """The images whose largest output is not their label: (index, class they are taken for), in order."""
+    taken_for = outputs.argmax(1).cpu()
+    wrong = (taken_for != split.labels.cpu()).nonzero().flatten()
+    return tuple(zip(wrong.tolist(), taken_for[wrong].tolist(), strict=True))
 
 
 @torch.inference_mode()
@@ -230,7 +259,3 @@ def predict(
         )
     model.train(was_training)
     return outputs
-
-
-def _correct(outputs: Tensor, labels: Tensor) -> int:
-    return int((outputs.argmax(1) == labels).sum())

@@ -18,7 +18,7 @@ from budgetnet.cost import cost
 from budgetnet.errors import BudgetError, BudgetnetError, DataError, SpaceError, StudyError, WorkerError
 from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job, Stopped
 from budgetnet.plan import PRUNERS, SAMPLERS, STARTUP, Request, make_pruner
-from budgetnet.recipe import EpochResult
+from budgetnet.results import EpochResult
 from budgetnet.study import Settings, Study, create_or_open, locked, open_study
 from tests.tiny import TINY, tiny_request, write_space
 
@@ -337,7 +337,7 @@ def test_a_second_search_of_a_study_is_refused_and_names_the_first(tmp_path: Pat
     import os
 
     request = tiny_request(tmp_path, small_mnist, trials=1)
-    with opened(request), pytest.raises(StudyError, match=f"is being searched by process {os.getpid()} on "):
+    with opened(request), pytest.raises(StudyError, match=f"is in use by process {os.getpid()} on "):
         search(request)
     search(request)
 
@@ -367,7 +367,7 @@ def test_one_database_has_one_lock_wherever_the_search_is_started(tmp_path: Path
     url = f"sqlite:///{tmp_path / 'one.db'}"
     request = tiny_request(tmp_path, small_mnist, storage=url, study="one", trials=1)
     elsewhere = replace(request, root=tmp_path / "elsewhere")
-    with opened(request), pytest.raises(StudyError, match="study one is being searched by process"):
+    with opened(request), pytest.raises(StudyError, match="study one is in use by process"):
         search(elsewhere)
     assert sum(record.trained for record in search(elsewhere).records()) == 1
 

@@ -1,0 +1,309 @@
+"""What training gives: epochs, what the finished network makes of whole images, seeds, several seeds. Plain data.
+
+Every record writes itself as JSON and reads itself back; a reader raises ModelError that names the field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from math import isfinite
+from typing import Any, TypeVar
+
+from budgetnet.errors import ModelError
+from budgetnet.statistics import Interval, mean, mean_interval, std, wilson
+
+LAST = 5  # epochs that must all reach the target
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch gave. Accuracies are fractions; train_* are running figures on augmented images."""
+
+    epoch: int  # counted from 1
+    learning_rate: float  # of the epoch's last step
+    train_loss: float
+    train_accuracy: float
+    accuracy: float  # of the evaluation split, as are the next three
+    loss: float
+    correct: int
+    total: int
+    seconds: float  # training and evaluation
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the weights of the last epoch make of every image as it is: not augmented, no dropout.
+
+    wrong: the test images that are classified wrongly, as (index, class they are taken for), in order.
+    """
+
+    train_correct: int
+    train_total: int
+    wrong: tuple[tuple[int, int], ...]
+
+    @property
+    def train_accuracy(self) -> float:
+        """Clean training accuracy, to be held against the test accuracy of the same weights."""
+        return self.train_correct / self.train_total
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What trained a run. On the same one, a CPU repeats the run to the last bit."""
+
+    budgetnet: str
+    torch: str
+    numba: str
+    python: str
+    processor: str
+    device: str  # "cpu", "mps", or the name of a GPU
+    threads: int
+    together: int = 1  # seeds that shared every step
+
+    def __str__(self) -> str:
+        threads = f"{self.threads} thread{'' if self.threads == 1 else 's'} of " if self.device == "cpu" else ""
+        shared = f", {self.together} seeds together" if self.together > 1 else ""
+        where = f"{threads}{self.processor if self.device == 'cpu' else self.device}{shared}"
+        versions = (f"{name} {getattr(self, name)}" for name in ("budgetnet", "torch", "numba", "python"))
+        return ", ".join([*versions, where])
+
+
+@dataclass(frozen=True)
+class SeedRun:
+    """All epochs of one seed; accuracies are those of the test set."""
+
+    seed: int
+    epochs: tuple[EpochResult, ...]
+    outcome: Outcome
+    machine: Machine
+
+    def __post_init__(self) -> None:
+        numbers = [epoch.epoch for epoch in self.epochs]
+        if not numbers or numbers != list(range(1, len(numbers) + 1)):
+            raise ModelError(f"seed {self.seed} needs the epochs 1, 2, 3 …, but has {numbers}")
+        for epoch in self.epochs:
+            if not isfinite(epoch.loss + epoch.train_loss):
+                raise ModelError(f"seed {self.seed}: the loss of epoch {epoch.epoch} is not finite")
+        if len(self.outcome.wrong) != self.final.total - self.final.correct:
+            raise ModelError(
+                f"seed {self.seed}: the last epoch has {self.final.total - self.final.correct:,} images wrong, "
+                f"but {len(self.outcome.wrong):,} are listed"
+            )
+
+    @property
+    def accuracies(self) -> tuple[float, ...]:
+        """Test accuracy of every epoch."""
+        return tuple(epoch.accuracy for epoch in self.epochs)
+
+    @property
+    def final(self) -> EpochResult:
+        """The last epoch: its weights are kept, its accuracy is the seed's result."""
+        return self.epochs[-1]
+
+    @property
+    def best(self) -> EpochResult:
+        """The epoch of highest test accuracy: chosen on test, so only to be reported as that."""
+        return max(self.epochs, key=lambda epoch: epoch.accuracy)
+
+    def last(self, count: int = LAST) -> tuple[EpochResult, ...]:
+        """The last ``count`` epochs, or all of a shorter run."""
+        return self.epochs[-count:]
+
+    def lowest(self, last: int = LAST) -> float:
+        """Lowest test accuracy of the last epochs."""
+        return min(epoch.accuracy for epoch in self.last(last))
+
+    def holds(self, target: float, last: int = LAST) -> bool:
+        """Whether every one of the last epochs reached ``target`` (a fraction)."""
+        return all(reaches(epoch, target) for epoch in self.last(last))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "seed": self.seed,
+            "epochs": [epoch.to_dict() for epoch in self.epochs],
+            "outcome": {**asdict(self.outcome), "wrong": [list(pair) for pair in self.outcome.wrong]},
+            "machine": asdict(self.machine),
+        }
+
+    @staticmethod
+    def from_dict(data: Any, place: str = "run") -> SeedRun:
+        """Inverse of ``to_dict``; ``place`` is what an error calls it."""
+        _check_fields(SeedRun, place, data)
+        return SeedRun(
+            _whole(f"{place}.seed", data["seed"]),
+            tuple(_epoch(f"{place}.epochs[{n}]", epoch) for n, epoch in enumerate(_items(place, data, "epochs"))),
+            _outcome(f"{place}.outcome", data["outcome"]),
+            _plain(Machine, f"{place}.machine", data["machine"]),
+        )
+
+
+def reaches(epoch: EpochResult, target: float) -> bool:
+    """Whether enough images are correct; a millionth of an image is forgiven, since 99.4 / 100 is not quite 0.994."""
+    return epoch.correct >= target * epoch.total - 1e-6
+
+
+@dataclass(frozen=True)
+class Holds:
+    """In how many of ``n`` seeds every one of the last epochs reached the target, with a 95 % Wilson interval."""
+
+    passes: int
+    n: int
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What several seeds gave, in the order in which they were asked for; the first one's weights are kept."""
+
+    runs: tuple[SeedRun, ...]
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise ModelError("a confirmation needs at least one seed, but got none")
+        if len(set(self.seeds)) != len(self.runs):
+            raise ModelError(f"a confirmation needs different seeds, but got {', '.join(map(str, self.seeds))}")
+        for what in ("epochs", "test images"):
+            sizes = [len(run.epochs) if what == "epochs" else run.final.total for run in self.runs]
+            if len(set(sizes)) > 1:
+                raise ModelError(f"every seed needs the same number of {what}, but they have {sizes}")
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(run.seed for run in self.runs)
+
+    @property
+    def n(self) -> int:
+        """Number of seeds."""
+        return len(self.runs)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of every seed."""
+        return len(self.runs[0].epochs)
+
+    @property
+    def images(self) -> int:
+        """Test images."""
+        return self.runs[0].final.total
+
+    @property
+    def finals(self) -> tuple[float, ...]:
+        """Test accuracy of the last epoch, a seed each."""
+        return tuple(run.final.accuracy for run in self.runs)
+
+    @property
+    def mean(self) -> float:
+        """Mean test accuracy of the last epoch."""
+        return mean(self.finals)
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation of the last epoch's test accuracy; None for one seed."""
+        return std(self.finals)
+
+    @property
+    def interval(self) -> Interval | None:
+        """95 % interval of the mean over seeds, by Student's t; None for one seed."""
+        return mean_interval(self.finals)
+
+    @property
+    def clean_train(self) -> float:
+        """Mean over seeds of the clean training accuracy of the last epoch's weights."""
+        return mean([run.outcome.train_accuracy for run in self.runs])
+
+    @property
+    def best_train(self) -> float:
+        """Highest running training accuracy of any epoch and seed (on augmented images, with dropout)."""
+        return max(epoch.train_accuracy for run in self.runs for epoch in run.epochs)
+
+    @property
+    def best_test(self) -> float:
+        """Highest test accuracy of any epoch and seed: chosen on test."""
+        return max(run.best.accuracy for run in self.runs)
+
+    def lowest(self, last: int = LAST) -> tuple[float, ...]:
+        """Lowest test accuracy of the last epochs, a seed each."""
+        return tuple(run.lowest(last) for run in self.runs)
+
+    def holds(self, target: float, last: int = LAST) -> Holds:
+        """How many seeds reached ``target`` (a fraction) in every one of their last epochs."""
+        passes = sum(run.holds(target, last) for run in self.runs)
+        return Holds(passes, self.n, wilson(passes, self.n))
+
+    def by_epoch(self) -> tuple[float, ...]:
+        """Mean test accuracy over seeds, an epoch each."""
+        return tuple(mean(accuracies) for accuracies in zip(*(run.accuracies for run in self.runs), strict=True))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; every epoch of every seed."""
+        return {"runs": [run.to_dict() for run in self.runs]}
+
+    @staticmethod
+    def from_dict(data: Any) -> Confirmation:
+        """Inverse of ``to_dict``."""
+        runs = _items("confirmation", data, "runs")
+        return Confirmation(tuple(SeedRun.from_dict(run, f"confirmation.runs[{n}]") for n, run in enumerate(runs)))
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+_TYPES: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float), "str": str}
+
+
+def _plain(kind: type[T], place: str, data: Any) -> T:
+    """A record whose fields are numbers and words."""
+    _check_fields(kind, place, data)
+    for field in fields(kind):  # type: ignore[arg-type]
+        value, word = data[field.name], str(field.type)
+        if isinstance(value, bool) or not isinstance(value, _TYPES[word]):
+            what = "a text" if word == "str" else "a number"
+            raise ModelError(f"{place}.{field.name} must be {what}, but is {value!r}")
+    return kind(**data)
+
+
+def _check_fields(kind: type, place: str, data: Any) -> None:
+    known = [field.name for field in fields(kind)]
+    if not isinstance(data, Mapping) or set(data) != set(known):
+        raise ModelError(f"{place} must have the fields {', '.join(known)}")
+
+
+def _epoch(place: str, data: Any) -> EpochResult:
+    epoch = _plain(EpochResult, place, data)
+    if not 0 <= epoch.correct <= epoch.total or epoch.accuracy != epoch.correct / max(epoch.total, 1):
+        raise ModelError(f"{place}.accuracy must be {epoch.correct:,} / {epoch.total:,}, but is {epoch.accuracy!r}")
+    return epoch
+
+
+def _outcome(place: str, data: Any) -> Outcome:
+    _check_fields(Outcome, place, data)
+    correct, total = (_whole(f"{place}.{name}", data[name]) for name in ("train_correct", "train_total"))
+    if not 0 <= correct <= total or total == 0:
+        raise ModelError(f"{place}.train_correct must be from 0 to train_total, {total:,}, but is {correct:,}")
+    wrong = []
+    for n, pair in enumerate(_items(place, data, "wrong")):
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise ModelError(f"{place}.wrong[{n}] must be [index, class], but is {pair!r}")
+        wrong.append((_whole(f"{place}.wrong[{n}]", pair[0]), _whole(f"{place}.wrong[{n}]", pair[1])))
+    if [index for index, _ in wrong] != sorted({index for index, _ in wrong}):
+        raise ModelError(f"{place}.wrong must name every image once and in order")
+    return Outcome(correct, total, tuple(wrong))
+
+
+def _whole(place: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ModelError(f"{place} must be a whole number, but is {value!r}")
+    return value
+
+
+def _items(place: str, data: Any, name: str) -> list[Any]:
+    if not isinstance(data, Mapping) or not isinstance(data.get(name), list):
+        raise ModelError(f"{place}.{name} must be a list")
+    items: list[Any] = data[name]
+    return items
