@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import exp, fsum, lgamma, log, sqrt
+from math import ceil, comb, exp, fsum, lgamma, log, sqrt
 from statistics import NormalDist
 
 CONFIDENCE = 0.95
@@ -69,25 +69,55 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> In
     return Interval(mean(values) - half, mean(values) + half)
 
 
-def difference_interval(
-    first: Sequence[float], second: Sequence[float], confidence: float = CONFIDENCE
-) -> Interval | None:
-    """Interval of ``mean(second) - mean(first)``, their variances unknown and unequal; None where one has no spread.
-
-    B. L. Welch, "The generalization of 'Student's' problem when several different population variances are involved",
-    Biometrika 34 (1947), 28-35.
-    """
-    spreads = std(first), std(second)
-    if spreads[0] is None or spreads[1] is None:
+def prediction_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
+    """Where one more value of the same normal spread will lie; None for a single value."""
+    spread = std(values)
+    if spread is None:
         return None
-    gap = mean(second) - mean(first)
-    parts = [spread**2 / len(values) for spread, values in zip(spreads, (first, second), strict=True) if spread]
-    if not parts:
-        return Interval(gap, gap)
-    sizes = [len(values) for spread, values in zip(spreads, (first, second), strict=True) if spread]
-    freedom = sum(parts) ** 2 / sum(part**2 / (n - 1) for part, n in zip(parts, sizes, strict=True))
-    half = t_quantile((1 + _checked(confidence)) / 2, freedom) * sqrt(sum(parts))
-    return Interval(gap - half, gap + half)
+    n = len(values)
+    half = t_quantile((1 + _checked(confidence)) / 2, n - 1) * spread * sqrt(1 + 1 / n)
+    return Interval(mean(values) - half, mean(values) + half)
+
+
+def paired_p(differences: Sequence[float]) -> float | None:
+    """Two-sided p of Student's paired test: how often chance alone gives a mean so far from 0; None for one value."""
+    spread = std(differences)
+    if spread is None:
+        return None
+    if spread == 0:
+        return float(mean(differences) == 0)
+    t = abs(mean(differences)) / (spread / sqrt(len(differences)))
+    return min(1.0, 2 * (1 - t_cdf(t, len(differences) - 1)))
+
+
+def seeds_needed(gap: float, spread: float, power: float = 0.8, confidence: float = CONFIDENCE) -> int | None:
+    """Pairs from which a paired test finds a true mean difference ``gap`` with the given power; None for no gap.
+
+    n = ((t + t') s / gap)², t and t' the quantiles of confidence and power at n - 1 degrees of freedom, by iteration.
+    """
+    if gap == 0 or spread == 0:
+        return None
+    n = 2
+    while n < 100_000:
+        t = t_quantile((1 + _checked(confidence)) / 2, n - 1) + t_quantile(power, n - 1)
+        needed = ceil((t * spread / gap) ** 2)
+        if needed <= n:
+            return n
+        n = max(n + 1, min(needed, n * 2))
+    return None
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Two-sided exact p that two classifiers err alike, from the images that only one of them gets right.
+
+    Q. McNemar, "Note on the sampling error of the difference between correlated proportions or percentages",
+    Psychometrika 12 (1947), 153-157; exact by the binomial distribution of one half.
+    """
+    if only_first < 0 or only_second < 0:
+        raise ValueError(f"counts must be 0 or more, but got {only_first} and {only_second}")
+    n = only_first + only_second
+    tail = sum(comb(n, k) for k in range(min(only_first, only_second) + 1))
+    return min(1.0, 2 * tail / float(2**n))
 
 
 def t_cdf(t: float, freedom: float) -> float:

@@ -5,8 +5,20 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
-from budgetnet.statistics import difference_interval, mean, mean_interval, std, t_cdf, t_quantile, wilson
+from budgetnet.statistics import (
+    mcnemar,
+    mean,
+    mean_interval,
+    paired_p,
+    prediction_interval,
+    seeds_needed,
+    std,
+    t_cdf,
+    t_quantile,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -78,17 +90,59 @@ def test_mean_interval_by_hand() -> None:
     assert mean_interval([1]) is None
 
 
-def test_difference_interval_by_hand() -> None:
-    # Equal variances 1 and n = 3: se = sqrt(2/3), 4 degrees of freedom, t = 2.7764
-    interval = difference_interval([1, 2, 3], [11, 12, 13])
+def test_prediction_interval_by_hand() -> None:
+    # mean 2, std 1, t(0.975; 2) = 4.3027, one more value: sqrt(1 + 1/3)
+    interval = prediction_interval([1, 2, 3])
     assert interval is not None
-    assert (interval.low, interval.high) == pytest.approx((10 - 2.2669, 10 + 2.2669), abs=1e-4)
-    assert difference_interval([1], [2, 3]) is None
-    assert difference_interval([1, 1], [2, 2]) == difference_interval([1, 1, 1], [2, 2])
+    assert interval.high == pytest.approx(2 + 4.3027 * (4 / 3) ** 0.5, abs=1e-4)
+    assert prediction_interval([1]) is None
 
 
-def test_difference_with_one_side_constant_has_the_freedom_of_the_other() -> None:
-    # se = 1 / sqrt(3), 2 degrees of freedom
-    interval = difference_interval([5, 5], [1, 2, 3])
+def test_paired_p_matches_the_table() -> None:
+    # Student's own example (1908), hours of sleep gained by the second drug over the first in ten patients: t = 4.0621
+    gained = [1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4]
+    p = paired_p(gained)
+    assert p == pytest.approx(0.002833, abs=1e-6)
+    assert paired_p([-x for x in gained]) == pytest.approx(0.002833, abs=1e-6)
+    assert paired_p([0.0, 0.0]) == 1.0
+    assert paired_p([0.5, 0.5]) == 0.0
+    assert paired_p([0.5]) is None
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=12))
+def test_paired_p_agrees_with_the_interval(differences: list[float]) -> None:
+    p, interval = paired_p(differences), mean_interval(differences)
+    assert p is not None
     assert interval is not None
-    assert interval.high == pytest.approx(-3 + 4.3027 / 3**0.5, abs=1e-4)
+    if abs(p - 0.05) > 1e-6:
+        assert (p < 0.05) == (0 not in interval)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "p"),
+    [
+        (0, 0, 1.0),
+        (1, 0, 1.0),  # 2 · 1/2
+        (5, 0, 0.0625),  # 2 / 2⁵
+        (0, 6, 0.03125),
+        (8, 2, 0.109375),  # 2 · (1 + 10 + 45) / 1024
+        (5, 5, 1.0),
+        (59, 6, pytest.approx(binomtest(6, 65).pvalue)),
+    ],
+)
+def test_mcnemar_is_exact(first: int, second: int, p: float) -> None:
+    assert mcnemar(first, second) == p
+    assert mcnemar(second, first) == p
+    with pytest.raises(ValueError, match="0 or more, but got -1"):
+        mcnemar(-1, 3)
+
+
+def test_seeds_needed_matches_published_sample_sizes() -> None:
+    # Paired t-test, two-sided 5 %, power 80 %: 34 pairs for an effect of half a standard deviation, 15 for 0.8 (Cohen,
+    # "Statistical Power Analysis", 1988, by the exact noncentral t); the quantiles used here are one or two off
+    assert seeds_needed(0.5, 1.0) == pytest.approx(34, abs=1)
+    assert seeds_needed(-0.8, 1.0) == pytest.approx(15, abs=1)
+    assert seeds_needed(100.0, 1.0) == 2
+    assert seeds_needed(0.0, 1.0) is None
+    assert seeds_needed(1.0, 0.0) is None
+    assert seeds_needed(1e-9, 1.0) is None
