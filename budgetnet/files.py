@@ -1,18 +1,20 @@
-"""Files: several written as one step, all or none; YAML as people write it; where unpacked data is kept."""
+"""Files: several written as one step, all or none; their hashes; YAML as people write it; where our own things lie."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
+from filelock import FileLock
 
 from budgetnet.errors import ModelError
 
@@ -65,6 +67,31 @@ def _restore(path: Path, old: Path) -> None:
         os.replace(old, path)
     else:
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Only one process at a time, on this machine, changes ``path``; the others wait. Nothing is left beside it."""
+    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    lock = cache_dir() / "locks" / f"{path.name}-{name}.lock"
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock)
+        held.acquire()
+    except OSError as error:
+        raise ModelError(f"{lock}: cannot be locked: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def sha256(path: Path) -> str | None:
+    """Hash of a file's bytes, in hexadecimal; None where there is no such file. Raises OSError if it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return None
 
 
 def cache_dir() -> Path:

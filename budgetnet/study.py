@@ -27,9 +27,10 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from budgetnet.architecture import Architecture
 from budgetnet.budget import Limits
 from budgetnet.cost import Cost
-from budgetnet.errors import StudyError
-from budgetnet.files import cache_dir
+from budgetnet.errors import ModelError, StudyError
+from budgetnet.files import cache_dir, sha256
 from budgetnet.recipe import Recipe
+from budgetnet.results import SeedRun
 
 STUDIES = Path("studies")
 DATABASE = "study.db"
@@ -193,6 +194,33 @@ class Study:
             raise StudyError(f"--trial {number}: no such trial; study {self.where.name} {have}")
         return records[number]
 
+    def runs(self, trial: int) -> list[SeedRun]:
+        """What ``confirm`` has kept of a trial, in the order of the seeds. Raises StudyError for a broken record."""
+        with storage_errors(self.where):
+            attrs = self.inner.user_attrs
+        start = f"confirm:{trial}:"
+        try:
+            runs = [SeedRun.from_dict(attrs[key]["run"], key) for key in attrs if key.startswith(start)]
+        except (ModelError, TypeError, KeyError) as error:
+            raise StudyError(f"{self.where.shown}: a run of trial {trial} cannot be read: {error}") from None
+        return sorted(runs, key=lambda run: run.seed)
+
+    def keep_run(self, trial: int, run: SeedRun) -> None:
+        """Keep one seed of a trial's confirmation, with the hash of its weights if they lie where ``weights`` says."""
+        with storage_errors(self.where):
+            kept = {"run": run.to_dict(), "weights": sha256(self.weights(trial, run.seed))}
+            self.inner.set_user_attr(f"confirm:{trial}:{run.seed}", kept)
+
+    def weights(self, trial: int, seed: int) -> Path:
+        """Where the weights of a confirmed seed belong."""
+        return self.where.folder / "weights" / f"trial_{trial}_seed_{seed}.safetensors"
+
+    def has_weights(self, trial: int, seed: int) -> bool:
+        """Whether the weights that were kept of a seed are there, byte for byte."""
+        kept = self.inner.user_attrs.get(f"confirm:{trial}:{seed}", {})
+        found = sha256(self.weights(trial, seed))
+        return found is not None and found == kept.get("weights")
+
     def leaderboard(self) -> list[TrialRecord]:
         """Finished trials, the best first."""
         return sorted((r for r in self.records() if r.state == "finished"), key=lambda r: -(r.value or 0.0))
@@ -266,9 +294,7 @@ def locked(where: StudyPlace) -> Iterator[None]:
             lock.acquire()
         except Timeout:
             who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
-            raise StudyError(
-                f"study {where.name} is being searched by {who}; wait for it or choose --study NAME"
-            ) from None
+            raise StudyError(f"study {where.name} is in use by {who}; wait for it or choose --study NAME") from None
     try:
         with storage_errors(where):
             holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")

@@ -1,103 +1,200 @@
-"""From a trial of a study to a frozen model: retrain over seeds, then write code, weights and evidence."""
+"""From a finished trial of a study to seeds that confirm it, kept with the study, and on to a frozen model."""
 
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from budgetnet.confirm import Confirmation, confirm
+from budgetnet.aim import Aim
+from budgetnet.architecture import Architecture
+from budgetnet.comparison import Comparison, compare
+from budgetnet.confirm import confirm
+from budgetnet.data import load
 from budgetnet.errors import ModelError, StudyError
-from budgetnet.evidence import Provenance
+from budgetnet.evidence import Provenance, read_evidence
 from budgetnet.executor import Executor
-from budgetnet.freeze import Frozen, freeze
-from budgetnet.modelfile import free_name
-from budgetnet.recipe import EpochResult
-from budgetnet.study import Study, TrialRecord
+from budgetnet.freeze import Frozen, evidence_path, freeze
+from budgetnet.modelfile import check_name, free_name
+from budgetnet.recipe import Recipe
+from budgetnet.results import Confirmation, EpochResult, SeedRun
+from budgetnet.study import Study, TrialRecord, locked, storage_errors
 
 MAX_SEEDS = 1000
+SEEDS = 3  # of a freeze where nothing is confirmed yet
+
+
+@dataclass(frozen=True)
+class Winner:
+    """A finished trial: what was trained, and what its search made of it."""
+
+    study: Study
+    trial: int
+    architecture: Architecture
+    recipe: Recipe
+    value: float
+
+    @staticmethod
+    def of(study: Study, trial: int) -> Winner:
+        """Raises StudyError unless the trial is there and finished."""
+        record = study.record(trial)
+        if record.state != "finished":
+            reason = f" ({record.reason})" if record.reason else ""
+            raise StudyError(f"--trial {trial}: it must be a finished trial, but it is {record.state}{reason}")
+        return _complete(study, record)
+
+    @property
+    def data(self) -> str:
+        return self.study.settings.data
+
+    def runs(self) -> dict[int, SeedRun]:
+        """What is kept of its confirmation, by seed."""
+        return {run.seed: run for run in self.study.runs(self.trial) if len(run.epochs) == self.recipe.epochs}
+
+    def confirmation(self) -> Confirmation:
+        """All seeds that are kept. Raises StudyError when there are none."""
+        runs = self.runs()
+        if not runs:
+            raise StudyError(f"trial {self.trial} is not confirmed; do so with: budgetnet confirm --trial {self.trial}")
+        return Confirmation(tuple(runs.values()))
+
+    def missing(self, seeds: Sequence[int]) -> list[int]:
+        """The seeds still to be trained; the first also where its weights are gone."""
+        have = set(self.runs())
+        if not self.study.has_weights(self.trial, seeds[0]):
+            have.discard(seeds[0])
+        return [seed for seed in seeds if seed not in have]
+
+
+def _complete(study: Study, record: TrialRecord) -> Winner:
+    if record.architecture is None or record.recipe is None or record.value is None:
+        raise StudyError(f"--trial {record.number}: its record is incomplete")
+    return Winner(study, record.number, record.architecture, record.recipe, record.value)
+
+
+def seeds_of(count: int) -> range:
+    """Seeds 0 … ``count`` - 1, fixed in advance. Raises StudyError."""
+    if not 1 <= count <= MAX_SEEDS:
+        raise StudyError(f"--seeds must be between 1 and {MAX_SEEDS:,}, but got {count}")
+    return range(count)
+
+
+def seeds_to_freeze(winner: Winner, count: int | None) -> range:
+    """Seeds 0 … ``count`` - 1; by default as many as are confirmed without a gap, or three where none is."""
+    if count is not None:
+        return seeds_of(count)
+    runs = winner.runs()
+    unbroken = next(seed for seed in range(len(runs) + 1) if seed not in runs)
+    return range(unbroken or SEEDS)
+
+
+def confirm_winner(
+    winner: Winner,
+    seeds: Sequence[int],
+    executor: Executor,
+    on_epoch: Callable[[int, EpochResult], None] | None = None,
+) -> Confirmation:
+    """Train a winner on all training images, once a seed; what is kept of it is not repeated, what ends is kept.
+
+    Raises BudgetnetError; seeds that ended before stay with the study.
+    """
+    missing = winner.missing(seeds)
+    runs = winner.runs()
+    if not missing:
+        return Confirmation(tuple(runs[seed] for seed in seeds))
+    weights = winner.study.weights(winner.trial, seeds[0])
+    with locked(winner.study.where):
+        with storage_errors(winner.study.where):
+            weights.parent.mkdir(parents=True, exist_ok=True)
+            if seeds[0] in missing:
+                weights.unlink(missing_ok=True)  # of a run that did not end, or not those that were kept
+        return confirm(
+            executor,
+            winner.architecture,
+            winner.recipe,
+            data=winner.data,
+            seeds=seeds,
+            weights=weights,
+            done=[run for seed, run in runs.items() if seed not in missing],
+            on_epoch=on_epoch,
+            on_run=lambda run: winner.study.keep_run(winner.trial, run),
+        )
 
 
 @dataclass(frozen=True)
 class Order:
-    """What to freeze, and how. ``target`` is a fraction of the test images; the seeds are 0 … ``seeds`` - 1."""
+    """How to freeze: the file, the class's name (by default the next), and whether one that exists is replaced."""
 
-    trial: int
-    seeds: int = 3
-    name: str | None = None
     out: Path = Path("model.py")
-    target: float = 0.994
+    name: str | None = None
     force: bool = False
 
-    def check(self, study: Study) -> TrialRecord:
-        """The trial's record. Raises BudgetnetError when the order cannot be met – before anything is trained."""
-        if not 1 <= self.seeds <= MAX_SEEDS:
-            raise StudyError(f"--seeds must be between 1 and {MAX_SEEDS:,}, but got {self.seeds}")
-        if not 0 < self.target <= 1:
-            raise StudyError(f"--target must be above 0 and at most 100 percent, but got {100 * self.target:g}")
-        record = study.record(self.trial)
-        if record.state != "finished":
-            reason = f" ({record.reason})" if record.reason else ""
-            raise StudyError(
-                f"--trial {self.trial}: only a finished trial can be frozen, but it is {record.state}{reason}"
-            )
-        _check_writable(self.out)
+    def check(self) -> None:
+        """Raise ModelError when the order cannot be met – before anything is trained."""
+        folder = self.out.resolve().parent
+        if not folder.is_dir():
+            raise ModelError(f"--out {self.out}: there is no folder {folder}")
+        if not os.access(folder, os.W_OK) or (self.out.exists() and not os.access(self.out, os.W_OK)):
+            raise ModelError(f"--out {self.out}: no permission to write there")
         free_name(self.out, self.name, force=self.force)
-        return record
 
 
-def _check_writable(out: Path) -> None:
-    folder = out.resolve().parent
-    if not folder.is_dir():
-        raise ModelError(f"--out {out}: there is no folder {folder}")
-    if not os.access(folder, os.W_OK) or (out.exists() and not os.access(out, os.W_OK)):
-        raise ModelError(f"--out {out}: no permission to write there")
+def freeze_winner(winner: Winner, confirmation: Confirmation, aim: Aim, order: Order) -> Frozen:
+    """Write a confirmed winner as a class, with weights and evidence. On a BudgetnetError no file has changed."""
+    settings = winner.study.settings
+    data = load(settings.data, image_shape=winner.architecture.input_shape)
+    provenance = Provenance(
+        study=winner.study.where.name,
+        trial=winner.trial,
+        budget=settings.budget,
+        search_seed=settings.seed,
+        data=settings.data,
+        validation_accuracy=winner.value,
+        mean=data.mean,
+        std=data.std,
+        target=aim.target,
+        last=aim.last,
+        aim=aim.why,
+        analysis=aim.analysis,
+    )
+    return freeze(
+        winner.architecture,
+        winner.recipe,
+        confirmation,
+        provenance,
+        winner.study.weights(winner.trial, confirmation.seeds[0]),
+        out=order.out,
+        name=order.name,
+        force=order.force,
+    )
 
 
-def freeze_trial(
-    study: Study,
-    order: Order,
-    executor: Executor,
-    on_epoch: Callable[[int, EpochResult], None] | None = None,
-) -> tuple[Frozen, Confirmation]:
-    """Retrain a finished trial on all training images, read test once an epoch, and freeze it.
+@dataclass(frozen=True)
+class Contender:
+    """One side of a comparison: a confirmed trial or a frozen model, and the data that it was tested on."""
 
-    Raises BudgetnetError; then no file has changed.
-    """
-    record = order.check(study)
-    settings = study.settings
-    if record.architecture is None or record.recipe is None or record.value is None:
-        raise StudyError(f"--trial {order.trial}: its record is incomplete")
-    with tempfile.TemporaryDirectory() as folder:
-        weights = Path(folder) / "first_seed.safetensors"
-        confirmation = confirm(
-            executor,
-            record.architecture,
-            record.recipe,
-            data=settings.data,
-            seeds=range(order.seeds),
-            weights=weights,
-            on_epoch=on_epoch,
+    name: str
+    data: str
+    confirmation: Confirmation
+
+
+def trial_contender(study: Study, trial: int) -> Contender:
+    """Raises StudyError unless the trial is confirmed."""
+    winner = Winner.of(study, trial)
+    return Contender(f"trial {trial}", winner.data, winner.confirmation())
+
+
+def model_contender(path: Path, name: str) -> Contender:
+    """A frozen model of a file, from its evidence. Raises ModelError."""
+    evidence = read_evidence(evidence_path(path, check_name(name)))
+    return Contender(name, evidence.provenance.data, evidence.confirmation)
+
+
+def compare_contenders(first: Contender, second: Contender) -> Comparison:
+    """Raises ModelError where the two were not tested on the same images, or share no seeds."""
+    if first.data != second.data:
+        raise ModelError(
+            f"only the same data compares, but {first.name} is of {first.data}, {second.name} of {second.data}"
         )
-        provenance = Provenance(
-            study=study.where.name,
-            trial=order.trial,
-            budget=settings.budget,
-            search_seed=settings.seed,
-            data=settings.data,
-            validation_accuracy=record.value,
-            target=order.target,
-        )
-        frozen = freeze(
-            record.architecture,
-            record.recipe,
-            confirmation,
-            provenance,
-            weights,
-            out=order.out,
-            name=order.name,
-            force=order.force,
-        )
-    return frozen, confirmation
+    return compare(first.confirmation, second.confirmation)
