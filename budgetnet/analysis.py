@@ -1,7 +1,8 @@
 """The text block of a frozen model: Target, Result, Analysis, receptive field and origin, all from its evidence.
 
 A rule looks at the recorded numbers and returns a sentence as a template, or None where it has nothing to say; numbers
-enter a sentence only as ``{names}`` of facts. A new sentence is one more function in RULES.
+enter a sentence only as ``{names}`` of facts. A new sentence is one more function in RULES. What a person has written
+in the study's file follows the rules' sentences, under the same conditions.
 """
 
 from __future__ import annotations
@@ -9,16 +10,15 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
+from budgetnet.errors import ModelError
 from budgetnet.evidence import Evidence
-from budgetnet.facts import Accuracies, Case, facts_of, fill, final_train, standard_error, swing
+from budgetnet.facts import Accuracies, Case, facts_of, standard_error, swing
 from budgetnet.fields import extent, feature_field
-from budgetnet.layers import Dropout
-from budgetnet.recipe import Recipe
+from budgetnet.sentences import Fact, Sentence, fill
 from budgetnet.source import rows, summary
-from budgetnet.statistics import difference_interval
 
 COLUMNS = 116  # 120 less the indentation of a class
-HARD_TO_FIT = 0.01  # training accuracy so far below test accuracy: augmentation leaves much unlearned
+WIDE_GAP = 0.01  # clean training accuracy so far above test accuracy is more than mild overfitting
 NEARLY_ALL = 0.95  # share of the budget from which on it counts as used up
 
 
@@ -39,31 +39,20 @@ def _held(case: Case) -> str:
 
 
 def _fit(case: Case) -> str:
+    """Over- or underfitting, from the same weights on clean training and test images."""
     runs = case.evidence.confirmation
-    gap = final_train(runs) - runs.mean
-    caveat = f"training accuracy is a running figure of weights that still change{_harder(case.evidence)}"
-    if gap > 2 * standard_error(runs):
-        start = "Overfitting: training accuracy ({train}) ends {gap} above test accuracy ({mean})"
-        return f"{start}, although {caveat}."
-    if gap >= 0:
-        return f"Training and test accuracy end {{gap}} apart ({{train}} and {{mean}}): little overfitting; {caveat}."
-    start = "No sign of overfitting: training accuracy ({train}) ends {gap} below test accuracy ({mean})"
-    if gap > -HARD_TO_FIT:
-        return f"{start}; the two are not measured alike: {caveat}."
-    return f"{start}; {caveat}. The training images stay hard: capacity or epochs limit the network, not memorising."
-
-
-def _harder(evidence: Evidence) -> str:
-    """What makes the training figure lower than that of clean images at rest."""
-    reasons = ["augmented images"] if _augments(evidence.recipe) else []
-    if any(isinstance(node.layer, Dropout) for node in evidence.architecture.graph()):
-        reasons.append("dropout")
-    words = f", on {' with '.join(reasons)}" if _augments(evidence.recipe) else ", with dropout" if reasons else ""
-    return words + (", while the test figure is that of averaged weights" if evidence.recipe.ema else "")
-
-
-def _augments(recipe: Recipe) -> bool:
-    return recipe.flip or any((recipe.rotation, recipe.scale, recipe.shift, recipe.shear))
+    gap, error = runs.clean_train - runs.mean, standard_error(runs)
+    ends = "on images as they are, the last weights classify {train} of the training and {mean} of the test images"
+    noise = "two standard errors of {images} images ({error} each)"
+    if gap <= 2 * error:
+        fit = f"No overfitting beyond noise: {ends}, {{gap}} apart, within {noise}."
+    else:
+        how = "Overfitting" if gap >= WIDE_GAP else "Mild overfitting"
+        fit = f"{how}: {ends}, {{gap}} apart, beyond {noise}."
+    if runs.clean_train < case.evidence.provenance.target:
+        limit = "capacity, epochs or recipe limit it, not memorising"
+        return f"{fit} It underfits: even the training images stay below the target of {{target}}, so {limit}."
+    return fit
 
 
 def _trend(case: Case) -> str | None:
@@ -119,37 +108,62 @@ def _field(case: Case) -> str:
     return f"{what}: a part; only the head joins the parts to the whole."
 
 
+def _changed(case: Case) -> str | None:
+    if case.previous is None:
+        return None
+    before, after = case.previous, case.evidence
+    same = before.architecture == after.architecture
+    network = "the same network" if same else "{notation} ({params} params) for {previous_notation} ({previous_params})"
+    recipe = "the same recipe" if before.recipe == after.recipe else "in the recipe {recipe_changes}"
+    return f"Changed against {{previous}}: {network}; {recipe}."
+
+
 def _previous(case: Case) -> str | None:
+    """Whether the difference to the model before is larger than noise."""
     if case.previous_name is None:
         return None
     if case.previous is None:
         return "Not compared with {previous}, whose evidence is missing or unreadable."
-    before, after = case.previous, case.evidence
-    if (before.provenance.data, before.confirmation.images) != (after.provenance.data, after.confirmation.images):
-        return "Not comparable with {previous}, which was tested on other images."
-    gap = after.confirmation.mean - before.confirmation.mean
-    size = "{params} params against {previous_params}"
-    side = "above" if gap > 0 else "below" if gap < 0 else "equal to"
-    by = "" if gap == 0 else "{difference} "
-    what = f"Against {{previous}} ({size}) the mean is {by}{side} {{previous_mean}}"
-    interval = difference_interval(before.confirmation.finals, after.confirmation.finals)
-    if interval is None:
-        return f"{what}: not distinguishable, since a single seed shows no spread."
-    grounds = "{confidence} Welch interval {difference_interval}; {previous_seeds} against {seeds}, same test images"
-    if 0 in interval:
-        return f"{what}: not distinguishable ({grounds})."
-    if abs(gap) <= standard_error(after.confirmation):
-        return f"{what}: more than seeds differ ({grounds}), but other images might reverse it (one error: {{error}})."
-    return f"{what}: more than the noise between seeds ({grounds})."
+    if not case.comparable:
+        return "Not comparable with {previous}, which was tested on other images or trained from other seeds."
+    found = case.comparison
+    if found.interval is None:
+        return (
+            "The last epoch of the seed shared with {previous} differs by {difference} (mean {mean} against "
+            "{previous_mean}): not distinguishable, since a single seed shows no spread."
+        )
+    side = "above" if found.gap > 0 else "below" if found.gap < 0 else "from"
+    what = f"Over {{shared_seeds}} it ends {{difference}} {side} {{previous}}"
+    grounds = "{confidence} interval {difference_interval}, paired by seed, p {difference_p}"
+    images = "{only_here} test images only this one classifies correctly, {only_previous} only {previous}"
+    mcnemar = f"of the first seed's networks, {images} (McNemar's exact p {{images_p}})"
+    if not found.beyond_seeds:
+        return f"{what}: not distinguishable ({grounds}); {mcnemar}."
+    meaning = "larger than the noise between seeds"
+    if found.beyond_images:
+        return f"{what}: {meaning} ({grounds}) and between images: {mcnemar}."
+    return f"{what}: {meaning} ({grounds}), but other test images might reverse it: {mcnemar}."
 
 
-RULES: tuple[Rule, ...] = (_held, _spread, _fit, _trend, _steadiness, _budget, _field, _previous)
+RULES: tuple[Rule, ...] = (_held, _spread, _fit, _trend, _steadiness, _budget, _field, _changed, _previous)
 
 
 def sentences(case: Case) -> list[str]:
-    """The analysis, a sentence or two a rule."""
+    """The analysis: a sentence or two a rule, then those of a person. Raises ModelError where one of these is wrong."""
     facts = facts_of(case)
-    return [fill(template, facts) for rule in RULES if (template := rule(case))]
+    ours = [fill(template, facts) for rule in RULES if (template := rule(case))]
+    return [*ours, *_said(case.evidence.provenance.analysis, facts, "analysis")]
+
+
+def _said(sentences: Sequence[Sentence], facts: Mapping[str, Fact], place: str) -> list[str]:
+    """A person's sentences, each claim checked. Raises ModelError that names the sentence's place."""
+    said = []
+    for index, sentence in enumerate(sentences):
+        try:
+            said.append(sentence.said(facts))
+        except ModelError as error:
+            raise ModelError(f"{place}[{index}]: {error}") from None
+    return said
 
 
 # --- the block --------------------------------------------------------------------------------------------------------
@@ -160,7 +174,7 @@ def block(case: Case) -> str:
     evidence = case.evidence
     facts = facts_of(case)
     parts = [
-        fill("{shapes}, {params} params.", facts | {"shapes": summary(evidence.architecture)}),
+        fill("{shapes}, {params} params.", {**facts, "shapes": Fact(summary(evidence.architecture))}),
         _target(evidence, facts),
         _result(evidence, facts),
         "Analysis:\n" + "\n".join(_wrap(sentence, "- ", "  ") for sentence in sentences(case)),
@@ -170,15 +184,15 @@ def block(case: Case) -> str:
     return "\n\n".join(parts)
 
 
-def _target(evidence: Evidence, facts: Mapping[str, str]) -> str:
+def _target(evidence: Evidence, facts: Mapping[str, Fact]) -> str:
     text = (
         "Target: at least {target} of the test images in every one of the last {last} of {epochs}, "
         "with fewer than {budget} params."
     )
-    return _wrap(fill(f"{text} {evidence.provenance.aim}", facts), "", "")
+    return _wrap(" ".join([fill(text, facts), *_said(evidence.provenance.aim, facts, "aim")]), "", "")
 
 
-def _result(evidence: Evidence, facts: Mapping[str, str]) -> str:
+def _result(evidence: Evidence, facts: Mapping[str, Fact]) -> str:
     runs = evidence.confirmation
     if runs.std is None:
         head = "Result: {mean} (the last epoch of one seed, {images} test images)."
@@ -188,7 +202,8 @@ def _result(evidence: Evidence, facts: Mapping[str, str]) -> str:
         "params": "{params_of_budget}",
         "MACs": "{macs}",
         "activations": "{peak_activations} at the peak",
-        "best train": "{best_train}",
+        "best train": "{best_train} (running figure of an epoch: changing weights, images as augmented)",
+        "clean train": "{train} (mean of the last weights, images as they are)",
         "best test": "{best_test} (chosen on test, so it flatters)",
         "lowest": "{lowest} in the last {last_epochs} of any seed",
         "held": "{held}",
@@ -201,21 +216,33 @@ def _result(evidence: Evidence, facts: Mapping[str, str]) -> str:
     return "\n".join([_wrap(fill(head, facts), "", ""), *_entries(lines)])
 
 
-def _origin(evidence: Evidence, facts: Mapping[str, str]) -> list[tuple[str, str]]:
+def _origin(evidence: Evidence, facts: Mapping[str, Fact]) -> list[tuple[str, str]]:
+    origin = evidence.provenance
     recipe = ", ".join(f"{name}={value}" for name, value in evidence.recipe.to_dict().items())
     entries = {
         "study": "{study}, trial {trial}, search seed {search_seed}, validation accuracy {validation}",
         "data": "{data}; retrained on all training images, seeds {seed_numbers}; test was read, never chosen on",
         "network": "{notation}",
     }
-    versions = ", ".join(f"{name} {version}" for name, version in evidence.provenance.versions.items())
+    less, over = (" ".join(f"{each:.4f}" for each in values) for values in (origin.mean, origin.std))
     return [
         *((key, fill(template, facts)) for key, template in entries.items()),
+        ("input", f"pixels from 0 to 1, less {less}, over {over}"),
         ("recipe", recipe),
-        ("versions", versions),
+        ("trained by", "; ".join(_machines(evidence))),
         ("weights", f"{evidence.name}.safetensors, the last epoch of seed {evidence.confirmation.seeds[0]}"),
         ("sha256", evidence.weights_sha256),
     ]
+
+
+def _machines(evidence: Evidence) -> list[str]:
+    """What trained the seeds, each machine once; with the seeds where there are several."""
+    by_machine: dict[str, list[str]] = {}
+    for run in evidence.confirmation.runs:
+        by_machine.setdefault(str(run.machine), []).append(str(run.seed))
+    if len(by_machine) == 1:
+        return list(by_machine)
+    return [f"{machine} (seeds {', '.join(seeds)})" for machine, seeds in by_machine.items()]
 
 
 def _table(evidence: Evidence) -> str:

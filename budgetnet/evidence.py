@@ -6,39 +6,30 @@ The text block, ``verify`` and a comparison with the next model all read this re
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from budgetnet.architecture import Architecture
-from budgetnet.confirm import LAST, Confirmation
 from budgetnet.cost import Cost, cost
 from budgetnet.errors import ArchitectureError, ModelError, RecipeError
 from budgetnet.recipe import Recipe
+from budgetnet.results import LAST, Confirmation
+from budgetnet.sentences import Sentence, sentences_of
 
-FORMAT = 1
-
-
-def versions() -> dict[str, str]:
-    """Versions of what trained the network here."""
-    return {
-        "budgetnet": version("budgetnet"),
-        "torch": version("torch"),
-        "python": platform.python_version(),
-    }
+FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Provenance:
     """Where a network is from, and what it was to reach.
 
-    budget: params stay strictly below it. validation_accuracy: the trial's value in the search. target: the fraction
-    of test images that every one of the ``last`` epochs should reach. aim: why this aim at this step, in words of a
-    person whose numbers are ``{names}`` of facts (see ``analysis``).
+    budget: params stay strictly below it. validation_accuracy: the trial's value in the search. mean, std: what each
+    channel of an image, scaled to 0..1, is less and over before the network sees it. target: the fraction of test
+    images that every one of the ``last`` epochs should reach. aim: why this aim at this step; analysis: what a person
+    has to add to ours; both in sentences of the study's file.
     """
 
     study: str
@@ -47,12 +38,16 @@ class Provenance:
     search_seed: int
     data: str
     validation_accuracy: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     target: float = 0.994
     last: int = LAST
-    aim: str = ""
-    versions: Mapping[str, str] = field(default_factory=versions)
+    aim: tuple[Sentence, ...] = ()
+    analysis: tuple[Sentence, ...] = ()
 
     def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std) or not all(spread > 0 for spread in self.std):
+            raise ModelError(f"mean and std must be as many, and std above 0, but are {self.mean} and {self.std}")
         if not 0 <= self.target <= 1:
             raise ModelError(f"the target must be a fraction between 0 and 1, but is {self.target}")
         if self.last < 1:
@@ -128,6 +123,21 @@ def read_evidence(path: Path) -> Evidence:
         raise ModelError(f"{path}: {error}") from error
 
 
+def frozen_digest(path: Path) -> str | None:
+    """The SHA-256 of the weights in a record; None where there is none, or the file is no record of ours at all.
+
+    Raises ModelError when it is ours and cannot be read.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return read_evidence(path).weights_sha256
+    ours = isinstance(data, dict) and "weights_sha256" in data
+    return read_evidence(path).weights_sha256 if ours else None
+
+
 def _parsed(text: str) -> dict[str, Any]:
     try:
         data = json.loads(text)
@@ -145,14 +155,26 @@ def _mapping(data: Mapping[str, Any], name: str) -> dict[str, Any]:
     return value
 
 
-_TYPES: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float), "str": str, "Mapping[str, str]": dict}
+_TYPES: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float), "str": str}
+_LISTS = {"mean": float, "std": float, "aim": Sentence, "analysis": Sentence}
 
 
 def _provenance(data: dict[str, Any]) -> Provenance:
-    known = {item.name: _TYPES[str(item.type)] for item in fields(Provenance)}
+    known = {item.name: str(item.type) for item in fields(Provenance)}
     if set(data) != set(known):
         raise ModelError(f"evidence.provenance must have the fields {', '.join(known)}")
+    values = dict(data)
     for name, value in data.items():
-        if isinstance(value, bool) or not isinstance(value, known[name]):
-            raise ModelError(f"evidence.provenance.{name} has the wrong type: {value!r}")
-    return Provenance(**data)
+        place = f"evidence.provenance.{name}"
+        if name not in _LISTS:
+            if isinstance(value, bool) or not isinstance(value, _TYPES[known[name]]):
+                raise ModelError(f"{place} has the wrong type: {value!r}")
+        elif not isinstance(value, list):
+            raise ModelError(f"{place} has the wrong type: {value!r}")
+        elif _LISTS[name] is Sentence:
+            values[name] = sentences_of(value, place)
+        elif any(isinstance(item, bool) or not isinstance(item, int | float) for item in value):
+            raise ModelError(f"{place} has the wrong type: {value!r}")
+        else:
+            values[name] = tuple(value)
+    return Provenance(**values)

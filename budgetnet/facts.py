@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, log10
 
-from budgetnet.confirm import Confirmation
-from budgetnet.errors import ModelError
+from budgetnet.comparison import Comparison, compare
 from budgetnet.evidence import Evidence
 from budgetnet.fields import extent, feature_field
+from budgetnet.results import Confirmation
+from budgetnet.sentences import Fact
 from budgetnet.source import times
-from budgetnet.statistics import CONFIDENCE, Interval, binomial_error, difference_interval, mean
+from budgetnet.statistics import CONFIDENCE, Interval, binomial_error, mean
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,19 @@ class Case:
     previous_name: str | None = None
     previous: Evidence | None = None
 
+    @property
+    def comparable(self) -> bool:
+        """Whether the previous model was trained on the same data and tested on the same images, from shared seeds."""
+        if self.previous is None or self.previous.provenance.data != self.evidence.provenance.data:
+            return False
+        before, after = self.previous.confirmation, self.evidence.confirmation
+        return before.images == after.images and bool(set(before.seeds) & set(after.seeds))
 
-_NAME = re.compile(r"\{(\w+)\}")
+    @property
+    def comparison(self) -> Comparison:
+        """The evidence against the previous model's; only where they are comparable."""
+        assert self.previous is not None
+        return compare(self.previous.confirmation, self.evidence.confirmation)
 
 
 # --- formats ----------------------------------------------------------------------------------------------------------
@@ -52,6 +63,14 @@ class Accuracies:
         """A difference without its sign: ``0.05 points``."""
         return f"{self.bare(abs(difference))} points"
 
+    def signed(self, difference: float) -> str:
+        """``+0.05``."""
+        return f"{100 * difference:+.{self.decimals}f}"
+
+    def signed_interval(self, interval: Interval) -> str:
+        """``-0.02 to +0.08 points``."""
+        return f"{self.signed(interval.low)} to {self.signed(interval.high)} points"
+
 
 def count(value: int) -> str:
     """``7,964``."""
@@ -63,128 +82,153 @@ def share(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
 
 
+def probability(p: float) -> str:
+    """``0.043``; ``< 0.001`` below that."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def plural(n: int, noun: str) -> str:
     """``1 seed``, ``3 seeds``."""
     return f"{count(n)} {noun}{'' if n == 1 else 's'}"
 
 
-# --- filling in -------------------------------------------------------------------------------------------------------
+# --- the facts --------------------------------------------------------------------------------------------------------
 
 
-def fill(template: str, facts: Mapping[str, str]) -> str:
-    """The template with every ``{name}`` replaced by its fact. Raises ModelError for an unknown name, and for a digit:
-    a number that nobody recorded could be wrong."""
-    rest = _NAME.sub("", template)
-    if found := re.search(r"[\d{}]", rest):
-        raise ModelError(f"a sentence names its numbers as {{facts}}, but {template!r} spells out {found[0]!r}")
-    for name in _NAME.findall(template):
-        if name not in facts:
-            raise ModelError(f"there is no fact {name!r}; there are {', '.join(sorted(facts))}")
-    return _NAME.sub(lambda match: facts[match[1]], template)
-
-
-def facts_of(case: Case) -> dict[str, str]:
-    """Every fact that a sentence can name, and its words."""
+def facts_of(case: Case) -> dict[str, Fact]:
+    """Every fact that a sentence can name."""
     evidence = case.evidence
     facts = {
         **_network(evidence),
         **_search(evidence),
-        **_accuracies(evidence),
+        **_accuracies(evidence.confirmation, evidence.last),
         **_target(evidence),
-        "confidence": share(CONFIDENCE).replace(".0", ""),
+        "confidence": Fact(share(CONFIDENCE).replace(".0", "")),
     }
     if case.previous_name is not None:
-        facts["previous"] = case.previous_name
+        facts["previous"] = Fact(case.previous_name)
     if case.previous is not None:
-        facts |= _against(case.previous, evidence)
+        facts |= {f"previous_{name}": fact for name, fact in _previous(case.previous).items()}
+        facts["recipe_changes"] = Fact(_changes(case.previous, evidence))
+    if case.comparable:
+        facts |= _compared(case.comparison, Accuracies(evidence.confirmation.images))
     return facts
 
 
-def _network(evidence: Evidence) -> dict[str, str]:
+def _network(evidence: Evidence) -> dict[str, Fact]:
     shape, field = feature_field(evidence.architecture)
+    cost, image = evidence.cost, evidence.architecture.input_shape[1:]
     return {
-        "name": evidence.name,
-        "notation": str(evidence.architecture),
-        "params": count(evidence.cost.params),
-        "macs": count(evidence.cost.macs),
-        "peak_activations": count(evidence.cost.peak_activations),
-        "image": times(evidence.architecture.input_shape[1:]),
-        "last_map": times(shape[1:]),
-        "receptive_field": times(extent(field)),
+        "name": Fact(evidence.name),
+        "notation": Fact(str(evidence.architecture)),
+        "params": Fact(count(cost.params), cost.params),
+        "macs": Fact(count(cost.macs), cost.macs),
+        "peak_activations": Fact(count(cost.peak_activations), cost.peak_activations),
+        "image": Fact(times(image), max(image)),
+        "last_map": Fact(times(shape[1:]), min(shape[1:])),
+        "receptive_field": Fact(times(extent(field)), min(extent(field))),
     }
 
 
-def _search(evidence: Evidence) -> dict[str, str]:
-    origin = evidence.provenance
+def _search(evidence: Evidence) -> dict[str, Fact]:
+    origin, params = evidence.provenance, evidence.cost.params
+    validation = Accuracies(evidence.confirmation.images).percent(origin.validation_accuracy)
     return {
-        "budget": count(origin.budget),
-        "params_of_budget": f"{count(evidence.cost.params)} / {count(origin.budget)}",
-        "used": share(evidence.cost.params / origin.budget),
-        "unused": count(origin.budget - evidence.cost.params),
-        "study": origin.study,
-        "trial": str(origin.trial),
-        "search_seed": str(origin.search_seed),
-        "data": origin.data,
-        "validation": Accuracies(evidence.confirmation.images).percent(origin.validation_accuracy),
+        "budget": Fact(count(origin.budget), origin.budget),
+        "params_of_budget": Fact(f"{count(params)} / {count(origin.budget)}"),
+        "used": Fact(share(params / origin.budget), params / origin.budget),
+        "unused": Fact(count(origin.budget - params), origin.budget - params),
+        "study": Fact(origin.study),
+        "trial": Fact(str(origin.trial)),
+        "search_seed": Fact(str(origin.search_seed)),
+        "data": Fact(origin.data),
+        "validation": Fact(validation, origin.validation_accuracy),
     }
 
 
-def _accuracies(evidence: Evidence) -> dict[str, str]:
-    runs, last = evidence.confirmation, evidence.last
+def _accuracies(runs: Confirmation, last: int) -> dict[str, Fact]:
     written = Accuracies(runs.images)
+
+    def percent(fraction: float) -> Fact:
+        return Fact(written.percent(fraction), fraction)
+
+    def points(difference: float) -> Fact:
+        return Fact(written.points(difference), difference)
+
     tail = runs.by_epoch()[-last:]
     facts = {
-        "images": count(runs.images),
-        "seeds": plural(runs.n, "seed"),
-        "seed_numbers": ", ".join(map(str, runs.seeds)),
-        "epochs": plural(runs.epochs, "epoch"),
-        "last": count(last),
-        "last_epochs": plural(last, "epoch"),
-        "mean": written.percent(runs.mean),
-        "lowest": written.percent(min(runs.lowest(last))),
-        "best_train": written.percent(runs.best_train),
-        "best_test": written.percent(runs.best_test),
-        "train": written.percent(final_train(runs)),
-        "gap": written.points(final_train(runs) - runs.mean),
-        "tail_first": written.percent(tail[0]),
-        "tail_last": written.percent(tail[-1]),
-        "change": written.points(tail[-1] - tail[0]),
-        "swing": written.points(swing(runs, last)),
-        "error": written.points(standard_error(runs)),
-        "flattery": written.points(mean([run.best.accuracy for run in runs.runs]) - runs.mean),
+        "images": Fact(count(runs.images), runs.images),
+        "seeds": Fact(plural(runs.n, "seed"), runs.n),
+        "seed_numbers": Fact(", ".join(map(str, runs.seeds))),
+        "epochs": Fact(plural(runs.epochs, "epoch"), runs.epochs),
+        "last": Fact(count(last), last),
+        "last_epochs": Fact(plural(last, "epoch"), last),
+        "mean": percent(runs.mean),
+        "lowest": percent(min(runs.lowest(last))),
+        "best_train": percent(runs.best_train),
+        "best_test": percent(runs.best_test),
+        "train": percent(runs.clean_train),
+        "gap": points(runs.clean_train - runs.mean),
+        "tail_first": percent(tail[0]),
+        "tail_last": percent(tail[-1]),
+        "change": points(tail[-1] - tail[0]),
+        "swing": points(swing(runs, last)),
+        "error": points(standard_error(runs)),
+        "flattery": points(mean([run.best.accuracy for run in runs.runs]) - runs.mean),
     }
     if runs.std is not None and runs.interval is not None:
         facts |= {
-            "std": written.points(runs.std),
-            "mean_std": f"{written.bare(runs.mean)} ± {written.percent(runs.std)}",
-            "mean_interval": _between(written, runs.interval),
+            "std": points(runs.std),
+            "mean_std": Fact(f"{written.bare(runs.mean)} ± {written.percent(runs.std)}"),
+            "mean_interval": Fact(_between(written, runs.interval)),
+            "mean_low": percent(runs.interval.low),
+            "mean_high": percent(runs.interval.high),
         }
     return facts
 
 
-def _target(evidence: Evidence) -> dict[str, str]:
-    runs, origin = evidence.confirmation, evidence.provenance
-    held = runs.holds(origin.target, evidence.last)
+def _target(evidence: Evidence) -> dict[str, Fact]:
+    runs, target = evidence.confirmation, evidence.provenance.target
+    held = runs.holds(target, evidence.last)
     return {
-        "target": Accuracies(runs.images).percent(origin.target),
-        "held": f"{held.passes} of {plural(held.n, 'seed')}",
-        "held_interval": f"{share(held.interval.low)} to {share(held.interval.high)}",
+        "target": Fact(Accuracies(runs.images).percent(target), target),
+        "held": Fact(f"{held.passes} of {plural(held.n, 'seed')}", held.passes),
+        "held_interval": Fact(f"{share(held.interval.low)} to {share(held.interval.high)}"),
     }
 
 
-def _against(previous: Evidence, evidence: Evidence) -> dict[str, str]:
-    """Facts of a comparison. Both accuracies are those of the last epoch, on the same test images."""
-    before, after = previous.confirmation, evidence.confirmation
-    written = Accuracies(after.images)
+def _previous(previous: Evidence) -> dict[str, Fact]:
+    """Facts of the model before; each is called like that of this model, behind ``previous_``."""
+    return {**_network(previous), **_accuracies(previous.confirmation, previous.last), **_target(previous)}
+
+
+def _changes(previous: Evidence, evidence: Evidence) -> str:
+    """What the recipe does otherwise: ``learning_rate 0.05 → 0.1, ema 0.0 → 0.999``."""
+    old, new = previous.recipe.to_dict(), evidence.recipe.to_dict()
+    return ", ".join(f"{name} {_short(old[name])} → {_short(new[name])}" for name in new if new[name] != old[name])
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _compared(comparison: Comparison, written: Accuracies) -> dict[str, Fact]:
+    """Facts of the difference to the previous model, over the seeds that both share."""
     facts = {
-        "previous_mean": written.percent(before.mean),
-        "previous_params": count(previous.cost.params),
-        "previous_seeds": plural(before.n, "seed"),
-        "difference": written.points(after.mean - before.mean),
+        "difference": Fact(written.points(comparison.gap), comparison.gap),
+        "shared_seeds": Fact(plural(comparison.n, "shared seed"), comparison.n),
+        "only_here": Fact(count(comparison.only_second), comparison.only_second),
+        "only_previous": Fact(count(comparison.only_first), comparison.only_first),
+        "images_p": Fact(probability(comparison.images_p), comparison.images_p),
     }
-    interval = difference_interval(before.finals, after.finals)
-    if interval is not None:
-        facts["difference_interval"] = _signed(written, interval)
+    interval, p = comparison.interval, comparison.p
+    if interval is not None and p is not None:
+        facts |= {
+            "difference_interval": Fact(written.signed_interval(interval)),
+            "difference_low": Fact(f"{written.signed(interval.low)} points", interval.low),
+            "difference_high": Fact(f"{written.signed(interval.high)} points", interval.high),
+            "difference_p": Fact(probability(p), p),
+        }
     return facts
 
 
@@ -192,17 +236,7 @@ def _between(written: Accuracies, interval: Interval) -> str:
     return f"{written.percent(max(interval.low, 0))} to {written.percent(min(interval.high, 1))}"
 
 
-def _signed(written: Accuracies, interval: Interval) -> str:
-    ends = (f"{100 * end:+.{written.decimals}f}" for end in (interval.low, interval.high))
-    return " to ".join(ends) + " points"
-
-
 # --- numbers that rules and facts share -------------------------------------------------------------------------------
-
-
-def final_train(runs: Confirmation) -> float:
-    """Mean over seeds of the last epoch's running training accuracy."""
-    return mean([run.final.train_accuracy for run in runs.runs])
 
 
 def standard_error(runs: Confirmation) -> float:
