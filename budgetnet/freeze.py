@@ -11,21 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor, nn
 
 from budgetnet.analysis import block
 from budgetnet.architecture import Architecture
 from budgetnet.build import build
-from budgetnet.confirm import Confirmation
 from budgetnet.errors import ModelError
 from budgetnet.evidence import Evidence, Provenance, read_evidence
 from budgetnet.facts import Case
-from budgetnet.files import replace_together
+from budgetnet.files import exclusive, replace_together
 from budgetnet.modelfile import ModelFile, free_name
 from budgetnet.recipe import Recipe
+from budgetnet.results import Confirmation
 from budgetnet.source import RESIDUAL, class_source, needs_residual
+from budgetnet.weights import load_weights, read_weights
 
 
 @dataclass(frozen=True)
@@ -57,15 +56,19 @@ def freeze(
     a name is taken, the weights are not those of the architecture, or a file cannot be written.
     """
     out = out.resolve()
-    name = free_name(out, name, force=force)
-    state = _read(weights)
-    evidence = Evidence(name, architecture, recipe, confirmation, provenance, hashlib.sha256(state).hexdigest())
-    file = ModelFile.read(out)
-    source = frozen_source(evidence, file)
-    _check(source, evidence, state, weights)
-    frozen = Frozen(name, out, weights_path(out, name), evidence_path(out, name), source)
-    content = file.with_class(name, source, residual=needs_residual(architecture))
-    replace_together({frozen.weights: state, frozen.evidence: evidence.to_json().encode(), out: content})
+    try:
+        state = weights.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{weights}: cannot be read: {error.strerror}") from error
+    with exclusive(out):
+        name = free_name(out, name, force=force)
+        evidence = Evidence(name, architecture, recipe, confirmation, provenance, hashlib.sha256(state).hexdigest())
+        file = ModelFile.read(out)
+        source = frozen_source(evidence, file)
+        _check(source, evidence, weights)
+        frozen = Frozen(name, out, weights_path(out, name), evidence_path(out, name), source)
+        content = file.with_class(name, source, residual=needs_residual(architecture))
+        replace_together({frozen.weights: state, frozen.evidence: evidence.to_json().encode(), out: content})
     return frozen
 
 
@@ -98,25 +101,15 @@ def evidence_path(out: Path, name: str) -> Path:
     return out.parent / f"{name}.json"
 
 
-def _read(weights: Path) -> bytes:
-    try:
-        return weights.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{weights}: cannot be read: {error.strerror}") from error
-
-
 # --- the proof that the code is the network ---------------------------------------------------------------------------
 
 
-def _check(source: str, evidence: Evidence, state: bytes, weights: Path) -> None:
+def _check(source: str, evidence: Evidence, weights: Path) -> None:
     """Raise ModelError unless the class takes these weights and answers bit for bit like the built network."""
-    try:
-        tensors = load(state)
-    except SafetensorError as error:
-        raise ModelError(f"{weights}: is no safetensors file: {error}") from error
+    tensors = read_weights(weights, evidence.weights_sha256)
     built, written = build(evidence.architecture), _instance(source, evidence.name)
     for network in (built, written):
-        _load(network.eval(), tensors, weights)
+        load_weights(network.eval(), tensors, evidence.name, weights)
     images = torch.rand(2, *evidence.architecture.input_shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         if not torch.equal(built(images), written(images)):
@@ -130,25 +123,3 @@ def _instance(source: str, name: str) -> nn.Module:
     exec(compile(RESIDUAL + source, f"<{name}>", "exec"), scope, namespace)
     scope.update(namespace)
     return namespace[name]()
-
-
-def _load(network: nn.Module, tensors: dict[str, Tensor], weights: Path) -> None:
-    expected = {name: (tensor.shape, tensor.dtype) for name, tensor in network.state_dict().items()}
-    for name in sorted(expected.keys() | tensors.keys()):
-        if name not in tensors:
-            raise ModelError(f"{weights}: has no {name}, which the network needs")
-        if name not in expected:
-            raise ModelError(f"{weights}: has {name}, which the network does not know")
-        if (tensors[name].shape, tensors[name].dtype) != expected[name]:
-            raise ModelError(
-                f"{weights}: {name} must be {_form(*expected[name])}, but is {_form(*_form_of(tensors[name]))}"
-            )
-    network.load_state_dict(tensors)
-
-
-def _form_of(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:
-    return tensor.shape, tensor.dtype
-
-
-def _form(shape: torch.Size, dtype: torch.dtype) -> str:
-    return f"{tuple(shape)} of {dtype}"

@@ -77,14 +77,22 @@ def find(name: str, models: Path | None = None) -> ModelSource:
     ``path/to/net.py:Net``: in that file. ``package.module:Name``: imported; a function that returns a module will do.
     Raises ModelError.
     """
-    place, colon, attribute = name.rpartition(":")
+    place, _, attribute = name.rpartition(":")
+    path = locate(name, models)
+    return _from_package(place, attribute) if path is None else _from_file(path, attribute)
+
+
+def locate(name: str, models: Path | None = None) -> Path | None:
+    """The file that ``find`` would execute, told without executing anything; None for an installed package.
+
+    Raises ModelError.
+    """
+    place, colon, _ = name.rpartition(":")
     if not colon:
         if name.endswith(".py"):
             raise ModelError(f"{name}: which class? Write {name}:Name; it has {_listed(_classes(Path(name)))}")
-        return _from_file(_file_with(name, models), name)
-    if place.endswith(".py") or "/" in place or "\\" in place:
-        return _from_file(Path(place), attribute)
-    return _from_package(place, attribute)
+        return file_with(name, models)
+    return Path(place) if place.endswith(".py") or "/" in place or "\\" in place else None
 
 
 def names(path: Path) -> list[str]:
@@ -108,11 +116,8 @@ def names_with_evidence(path: Path) -> list[str]:
     return found
 
 
-# --- where a name is --------------------------------------------------------------------------------------------------
-
-
-def _file_with(name: str, models: Path | None) -> Path:
-    """The file that defines ``name``, told from its text."""
+def file_with(name: str, models: Path | None) -> Path:
+    """The file that defines the class ``name``, told from its text: where ``find`` looks. Raises ModelError."""
     candidates = [models] if models is not None else [Path("model.py"), Path(__file__).with_name("model.py")]
     found = []
     for path in candidates:
@@ -124,6 +129,9 @@ def _file_with(name: str, models: Path | None) -> Path:
         found.append(f"{path} has {_listed(defined)}")
     where = "; ".join(found) if found else "there is no ./model.py, and the package has none"
     raise ModelError(f"there is no class {name!r}: {where}")
+
+
+# --- where a name is --------------------------------------------------------------------------------------------------
 
 
 def _classes(path: Path) -> list[str]:
@@ -212,38 +220,15 @@ def _top(name: str, folder: Path) -> bool:
 
 
 def _load_weights(module: nn.Module, source: ModelSource) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    """Give a module its weights; of a frozen model, only those that it was frozen with."""
+    from budgetnet.evidence import frozen_digest
+    from budgetnet.weights import load_weights, read_weights
 
     path = source.weights
     if path is None:
         raise ModelError(f"{source.place}:{source.name} comes without weights; only a model file has them beside it")
-    try:
-        weights = load_file(path)
-    except FileNotFoundError:
-        raise ModelError(f"{path}: there is no such file; it should hold the weights of {source.name}") from None
-    except SafetensorError as error:
-        raise ModelError(f"{path}: not readable as weights: {_reason(error)}") from None
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror or _reason(error)}") from None
-    _must_match(module, weights, source.name, path)
-    module.load_state_dict(weights, strict=True)
-
-
-def _must_match(module: nn.Module, weights: dict[str, Any], name: str, path: Path) -> None:
-    own = module.state_dict()
-    differences = [
-        *(f"{key} is missing" for key in own if key not in weights),
-        *(f"{key} is not in the class" for key in weights if key not in own),
-        *(
-            f"{key} is {tuple(weights[key].shape)} where the class has {tuple(own[key].shape)}"
-            for key in own
-            if key in weights and own[key].shape != weights[key].shape
-        ),
-    ]
-    if differences:
-        more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
-        raise ModelError(f"{path}: these are not the weights of {name}: {differences[0]}{more}")
+    digest = frozen_digest(path.with_suffix(".json"))
+    load_weights(module, read_weights(path, digest), source.name, path)
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

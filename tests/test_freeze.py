@@ -6,7 +6,6 @@ import errno
 import hashlib
 import json
 import os
-import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -19,46 +18,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from budgetnet.analysis import RULES, block, sentences
 from budgetnet.architecture import Architecture
 from budgetnet.build import build
-from budgetnet.confirm import Confirmation, SeedRun
 from budgetnet.errors import ModelError
-from budgetnet.evidence import Evidence, Provenance, read_evidence
-from budgetnet.facts import Accuracies, Case, facts_of, fill
+from budgetnet.evidence import Evidence, frozen_digest, read_evidence
 from budgetnet.freeze import Frozen, freeze
 from budgetnet.modelfile import ModelFile, check_name, free_name, next_name
 from budgetnet.notation import parse
-from budgetnet.recipe import EpochResult, Recipe
+from budgetnet.recipe import Recipe
+from budgetnet.results import Confirmation
+from budgetnet.sentences import Sentence
+from tests.records import NETWORK, PROVENANCE, THREE, evidence
+from tests.test_analysis import joined
 
-NETWORK = parse("8 12 M c12 c12 14 16")  # 7,374 params (BASELINES.md)
 RESIDUAL_NETWORK = parse("4 r6 M s8")
-VERSIONS = {"budgetnet": "0.1.0", "torch": "2.11.0", "python": "3.10.1"}
-PROVENANCE = Provenance("mnist-8000", 42, 8000, 7, "mnist", 0.9921, versions=VERSIONS)
-
-
-def epoch(number: int, correct: int, train: float = 0.985, total: int = 10_000) -> EpochResult:
-    return EpochResult(number, 0.01, 0.05, train, correct / total, 0.02, correct, total, 1.0)
-
-
-def confirmation(*seeds: tuple[int, ...], train: float = 0.985, total: int = 10_000) -> Confirmation:
-    return Confirmation(
-        tuple(
-            SeedRun(seed, tuple(epoch(number, images, train, total) for number, images in enumerate(correct, 1)))
-            for seed, correct in enumerate(seeds)
-        )
-    )
-
-
-THREE = confirmation(
-    (9800, 9940, 9945, 9950, 9948, 9952), (9810, 9941, 9947, 9944, 9950, 9949), (9790, 9942, 9946, 9950, 9951, 9955)
-)
-
-
-def evidence(
-    runs: Confirmation = THREE, network: Architecture = NETWORK, recipe: Recipe | None = None, **origin: Any
-) -> Evidence:
-    return Evidence("Model_1", network, recipe or Recipe(epochs=6), runs, replace(PROVENANCE, **origin), "00")
 
 
 @dataclass(frozen=True)
@@ -321,12 +294,16 @@ def test_weights_of_another_network_are_refused(workshop: Workshop, tmp_path: Pa
     wrong = tmp_path / "wrong.safetensors"
     state = build(NETWORK, 0).state_dict()
     cases = {
-        r"stem\.0\.weight must be \(8, 1, 3, 3\) of torch\.float32, but is \(1, 1\)": {
+        r"stem\.0\.weight is \(1, 1\) of float32 where the class has \(8, 1, 3, 3\) of float32": {
             **state,
             "stem.0.weight": torch.zeros(1, 1),
         },
-        r"has no stem\.0\.weight, which": {name: tensor for name, tensor in state.items() if name != "stem.0.weight"},
-        r"has extra, which the network does not know": {**state, "extra": torch.zeros(1)},
+        r"stem\.0\.weight is \(8, 1, 3, 3\) of float64 where": {
+            **state,
+            "stem.0.weight": state["stem.0.weight"].double(),
+        },
+        r"stem\.0\.weight is missing": {name: tensor for name, tensor in state.items() if name != "stem.0.weight"},
+        r"extra is not in the class": {**state, "extra": torch.zeros(1)},
     }
     for message, tensors in cases.items():
         save_file(tensors, wrong)
@@ -340,175 +317,20 @@ def test_weights_of_another_network_are_refused(workshop: Workshop, tmp_path: Pa
     assert not workshop.out.exists()
 
 
-# --- the block --------------------------------------------------------------------------------------------------------
-
-
-def test_block_by_hand() -> None:
-    text = block(Case(evidence(aim="Only {unused} of {budget} params are left.")))
-    for line in [
-        "Target: at least 99.40 % of the test images in every one of the last 5 of 6 epochs, with fewer than 8,000",
-        "Only 626 of 8,000 params are left.",  # 8,000 - 7,374
-        # 9952, 9949, 9955: mean 9952, deviations 0, 3, 3, so the variance is 18 / 2
-        "Result: 99.52 ± 0.03 % (mean ± standard deviation of the last epoch over 3 seeds, 10,000 test images).",
-        "    params       7,374 / 8,000",
-        "    best train   98.50 %",
-        "    best test    99.55 % (chosen on test, so it flatters)",
-        "    lowest       99.40 % in the last 5 epochs of any seed",
-        "    held         3 of 3 seeds",
-        "    seed 1       99.41 99.47 99.44 99.50 99.49 % (last 5 epochs)",
-        "- The target held in 3 of 3 seeds (95 % Wilson interval of the share of seeds: 43.9 % to 100.0 %)",
-        "is 99.45 % to 99.59 %",  # 99.52 ± 4.3027 · 0.03 / sqrt(3) = 99.52 ± 0.0745
-        "training accuracy (98.50 %) ends 1.02 points below test accuracy (99.52 %)",
-        # means of the fifth last and the last epoch: 9941 and 9952; one error is sqrt(p (1 - p) / n) = 0.0691 %
-        "Over the last 5 epochs mean test accuracy rose from 99.41 % to 99.52 %",
-        "(0.07 points): still improving",
-        "no seed moved by more than 0.13 points",  # seed 2: 9942 to 9955
-        "flatter it by 0.00 points",  # best 9952, 9950, 9955: mean 9952.33
-        "uses 7,374 / 8,000 params, 92.2 % of the budget; 626 are left",
-        "sees 22 × 22 pixels of the 28 × 28 image: a part",
-        "    stage2.10  Conv2d 3 × 3         8 × 8     2    22",
-        "    study     mnist-8000, trial 42, search seed 7, validation accuracy 99.21 %",
-        "    versions  budgetnet 0.1.0, torch 2.11.0, python 3.10.1",
-    ]:
-        assert _joined(line) in _joined(text), line
-    assert max(map(len, text.split("\n"))) <= 116
-
-
-def _joined(text: str) -> str:
-    return " ".join(text.split())
-
-
-@given(st.lists(st.integers(0, 10_000), min_size=2, max_size=24), st.integers(1, 3), st.floats(0, 1), st.booleans())
-def test_block_numbers_are_the_recorded_ones(correct: list[int], seeds: int, train: float, ema: bool) -> None:
-    length = max(1, len(correct) // seeds)
-    runs = confirmation(*(tuple((correct * 3)[i * length : (i + 1) * length]) for i in range(seeds)), train=train)
-    case = Case(evidence(runs, recipe=Recipe(ema=0.9 if ema else 0.0)))
-    text = _joined(block(case))
-    facts = facts_of(case)
-    written = Accuracies(10_000)
-    assert facts["mean"] == f"{100 * sum(runs.finals) / seeds:.2f} %"
-    assert f"best test {100 * max(e.correct for r in runs.runs for e in r.epochs) / 10_000:.2f} %" in text
-    assert f"held {sum(all(e.correct >= 9940 for e in r.epochs[-5:]) for r in runs.runs)} of {seeds} seed" in text
-    for run in runs.runs:
-        assert f"seed {run.seed} {' '.join(written.bare(e.correct / 10_000) for e in run.epochs[-5:])} %" in text
-    known = set(re.findall(r"\d[\d,.]*", " ".join(facts.values())))
-    for sentence in sentences(case):
-        assert {number.rstrip(".,") for number in re.findall(r"\d[\d,.]*", sentence)} <= {k.rstrip(".,") for k in known}
-
-
-@pytest.mark.parametrize(
-    ("runs", "network", "options", "words"),
-    [
-        (confirmation((9900, 9900), train=0.999), "8", {}, "Overfitting: training accuracy (99.90 %) ends 0.90 points"),
-        (confirmation((9900, 9900), train=0.9905), "8", {}, "end 0.05 points apart (99.05 % and 99.00 %): little"),
-        (confirmation((9900, 9900), train=0.985), "8", {}, "the two are not measured alike: training accuracy is"),
-        (confirmation((9900, 9900), train=0.9), "8", {}, "capacity or epochs limit the network, not memorising."),
-        (confirmation((9900, 9900)), "8@0.1", {}, "still change, on augmented images with dropout."),
-        (
-            confirmation((9900, 9950)),
-            "8",
-            {},
-            "rose from 99.00 % to 99.50 %, by more than one standard error of 10,000",
-        ),
-        (confirmation((9950, 9900)), "8", {}, "fell from 99.50 % to 99.00 %"),
-        (confirmation((9900, 9950)), "8", {}, "Unsteady: one seed moved by 0.50 points within"),
-        (
-            confirmation((9900, 9901)),
-            "8",
-            {},
-            "Flat: mean test accuracy is 99.00 % at the first and 99.01 % at the last",
-        ),
-        (confirmation((9900, 9901)), "8", {}, "One seed says nothing about spread"),
-        (confirmation((9940, 9940)), "8", {}, "from 1 seed nobody may conclude that it always does."),
-        (
-            confirmation((9940, 9940), (9939, 9940)),
-            "8",
-            {},
-            "held in 1 of 2 seeds (95 % Wilson interval of the share of",
-        ),
-        (
-            confirmation((9939, 9940)),
-            "8",
-            {},
-            "it is missed, and this network is no proof that the target can be held.",
-        ),
-        (
-            confirmation((9900,)),
-            "8 12 M c12 c12 14 16",
-            {"budget": 7500},
-            "98.3 % of the budget, nearly all of it; 126",
-        ),
-        (confirmation((9900,)), "8", {"budget": 100}, "The budget is broken: 178 / 100 params"),
-        (confirmation((9900,)), "8 8 M 8 8 M 8", {}, "sees 24 × 24 pixels of the 28 × 28 image: a part;"),
-        (confirmation((9900,)), "8 8 M 8 8 M 8 c8", {}, "sees 32 × 32 pixels of the 28 × 28 image: wide enough"),
-    ],
-)
-def test_every_rule_says_what_the_numbers_say(
-    runs: Confirmation, network: str, options: dict[str, Any], words: str
-) -> None:
-    assert words in " ".join(sentences(Case(evidence(runs, parse(network), **options))))
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "words"),
-    [
-        (((9900,), (9902,)), ((9950,), (9952,)), "0.50 points above 99.01 %: more than the noise between seeds"),
-        (((9950,), (9952,)), ((9900,), (9902,)), "0.50 points below 99.51 %: more than the noise"),
-        (((9900,), (9950,)), ((9910,), (9960,)), "0.10 points above 99.25 %: not distinguishable (95 % Welch interval"),
-        (((9900,),), ((9950,), (9952,)), "not distinguishable, since a single seed shows no spread"),
-        (((9950,), (9950,)), ((9952,), (9952,)), "but other images might reverse it (one error: 0.07 points)"),
-        (((9950,), (9952,)), ((9950,), (9952,)), "the mean is equal to 99.51 %: not distinguishable"),
-    ],
-)
-def test_a_difference_is_named_only_beyond_noise(
-    before: tuple[tuple[int, ...], ...], after: tuple[tuple[int, ...], ...], words: str
-) -> None:
-    previous = replace(evidence(confirmation(*before)), name="Model_0")
-    text = " ".join(sentences(Case(evidence(confirmation(*after)), "Model_0", previous)))
-    assert words in text
-    assert "Against Model_0 (7,374 params against 7,374)" in text
-
-
-def test_models_of_other_images_are_not_compared() -> None:
-    other = replace(evidence(confirmation((50,), total=100)), name="Model_0")
-    assert "Not comparable with Model_0" in " ".join(sentences(Case(evidence(), "Model_0", other)))
+# --- the text ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_model_before_in_the_file_is_the_one_compared_with(workshop: Workshop) -> None:
-    assert "Against" not in workshop.freeze().source
-    assert "Against Model_1 (" in _joined(workshop.freeze(RESIDUAL_NETWORK).source)
+    assert "Changed against" not in workshop.freeze().source
+    assert "Changed against Model_1: " in joined(workshop.freeze(RESIDUAL_NETWORK).source)
     (workshop.folder / "Model_2.json").write_text("{")
-    assert "Not compared with Model_2, whose evidence is missing or unreadable." in _joined(workshop.freeze().source)
-    assert "Against Model_1 (" in _joined(workshop.freeze(RESIDUAL_NETWORK, name="Model_2", force=True).source)
-
-
-def test_a_sentence_cannot_hold_a_number_of_its_own() -> None:
-    facts = {"mean": "99.50 %", "{x}": "no"}
-    assert fill("It ends at {mean}.", facts) == "It ends at 99.50 %."
-    assert fill("{a}", {"a": "{mean}", "mean": "9"}) == "{mean}"  # a fact is never filled in again
-    for template in ("It ends at 99.5 %.", "half a brace {mean", "{mean:.3f}", "{mean.real}", "{mean[0]}", "٣"):
-        with pytest.raises(ModelError, match="a sentence names its numbers as"):
-            fill(template, facts)
-    with pytest.raises(ModelError, match="there is no fact 'median'; there are mean"):
-        fill("{median}", {"mean": "9"})
-
-
-def test_no_rule_spells_out_a_digit() -> None:
-    """``fill`` would refuse it; this names the rule."""
-    for runs in (THREE, confirmation((9900, 9950)), confirmation((9950, 9900), train=1.0)):
-        for rule in RULES:
-            template = rule(Case(evidence(runs), "Model_0", replace(evidence(), name="Model_0"))) or ""
-            assert not re.search(r"\d", re.sub(r"\{\w+\}", "", template)), rule.__name__
-
-
-@pytest.mark.parametrize(("images", "decimals"), [(100, 2), (10_000, 2), (10_001, 3), (26_032, 3), (1, 2)])
-def test_accuracies_have_the_decimals_of_one_image(images: int, decimals: int) -> None:
-    assert Accuracies(images).decimals == decimals
+    assert "Not compared with Model_2, whose evidence is missing or unreadable." in joined(workshop.freeze().source)
+    assert "Changed against Model_1: " in joined(workshop.freeze(RESIDUAL_NETWORK, name="Model_2", force=True).source)
 
 
 def test_a_hostile_study_name_stays_inside_the_docstring(workshop: Workshop) -> None:
     name = 'x"""\nimport os\\\x1b[31m{budget}' + "y" * 300
-    workshop.freeze(origin=replace(PROVENANCE, study=name, aim='Quote {study} \\ and """.'))
+    workshop.freeze(origin=replace(PROVENANCE, study=name, aim=(Sentence('Quote {study} \\ and """.'),)))
     scope: dict[str, Any] = {"__name__": "model"}
     exec(compile(workshop.out.read_bytes(), "model.py", "exec"), scope)
     assert "os" not in scope
@@ -519,14 +341,15 @@ def test_a_hostile_study_name_stays_inside_the_docstring(workshop: Workshop) -> 
 
 
 def test_evidence_round_trip() -> None:
-    record = evidence(network=RESIDUAL_NETWORK, aim="Why: {mean}.")
+    said = (Sentence("Why: {mean}."), Sentence("It is better.", "mean > 0"))
+    record = evidence(network=RESIDUAL_NETWORK, aim=said[:1], analysis=said)
     assert Evidence.from_json(record.to_json()) == record
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda data: data.update(format=2), "evidence.format must be 1, but is 2"),
+        (lambda data: data.update(format=1), "evidence.format must be 2, but is 1"),
         (lambda data: data.update(name=3), "evidence.name must be text"),
         (lambda data: data.update(recipe=[]), "evidence.recipe must be a mapping"),
         (lambda data: data["recipe"].update(epochs=0), "evidence: recipe.epochs: must be between"),
@@ -535,6 +358,13 @@ def test_evidence_round_trip() -> None:
             lambda data: data["provenance"].update(budget="8000"),
             "evidence.provenance.budget has the wrong type: '8000'",
         ),
+        (
+            lambda data: data["provenance"].update(aim=["at 99.4 %"]),
+            "evidence.provenance.aim[0]: a number is written as",
+        ),
+        (lambda data: data["provenance"].update(aim="x"), "evidence.provenance.aim has the wrong type: 'x'"),
+        (lambda data: data["provenance"].update(mean=["0.1"]), "evidence.provenance.mean has the wrong type"),
+        (lambda data: data["provenance"].update(std=[0.0]), "mean and std must be as many, and std above 0"),
         (lambda data: data["provenance"].pop("trial"), "evidence.provenance must have the fields study, trial, "),
         (lambda data: data["provenance"].update(target=99.4), "target must be a fraction between 0 and 1, but is 99.4"),
         (lambda data: data.update(name="Model_2"), "evidence.name must be Model_1, but is 'Model_2'"),
@@ -549,3 +379,16 @@ def test_broken_evidence_is_refused_by_place(tmp_path: Path, change: Any, messag
         read_evidence(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert message in str(caught.value)
+
+
+def test_a_json_that_is_no_record_of_ours_says_nothing_of_weights(tmp_path: Path) -> None:
+    path = tmp_path / "Net.json"
+    assert frozen_digest(path) is None
+    path.write_text('{"width": 8}')
+    assert frozen_digest(path) is None
+    path.write_text('{"weights_sha256": "00"}')
+    with pytest.raises(ModelError, match="format must be 2"):
+        frozen_digest(path)
+    path.write_text("{")
+    with pytest.raises(ModelError, match="is not JSON"):
+        frozen_digest(path)

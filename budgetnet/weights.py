@@ -1,0 +1,93 @@
+"""Weights on disk: safetensors, which hold numbers and no code. A file that is not the one expected is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+from torch import Tensor, nn
+
+from budgetnet.errors import ModelError
+
+HEADER = 8  # bytes that tell the length of the JSON header, little-endian
+MAX_HEADER = 100_000_000  # bytes; the format allows no more
+
+
+def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write a state dict, atomically."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        save_file({name: tensor.contiguous().cpu() for name, tensor in state.items()}, temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_weights(path: Path, digest: str | None = None) -> dict[str, Tensor]:
+    """The tensors in a file. ``digest``: the SHA-256 that the file was frozen with.
+
+    Raises ModelError, with the reason, when the file is missing, truncated, another model's, or changed.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
+    found = hashlib.sha256(content).hexdigest()
+    if digest is not None and found != digest:
+        raise ModelError(f"{path}: {_what_happened(path, content, found)}, so it is refused (SHA-256 {found})")
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise ModelError(f"{path}: is no safetensors file: {_truncated(content) or error}") from None
+
+
+def _what_happened(path: Path, content: bytes, digest: str) -> str:
+    """Why a file may not be the one that was frozen."""
+    if short := _truncated(content):
+        return short
+    for other in sorted(path.parent.glob("*.json")):
+        with suppress(OSError, UnicodeDecodeError):
+            if other.stem != path.stem and digest in other.read_text(encoding="utf-8"):
+                return f"holds the weights of {other.stem}"
+    return "was changed after the freeze"
+
+
+def _truncated(content: bytes) -> str:
+    """How much is left of a file that ends early; "" for any other."""
+    start = HEADER + int.from_bytes(content[:HEADER], "little")
+    if len(content) < HEADER:
+        return f"is truncated, {len(content):,} bytes are left"
+    try:
+        header = json.loads(content[HEADER:start])
+        whole = start + max((tensor["data_offsets"][1] for tensor in header.values() if "dtype" in tensor), default=0)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        whole = start if len(content) < start < MAX_HEADER else 0
+    return f"is truncated, {len(content):,} bytes of {whole:,} or more are left" if len(content) < whole else ""
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], name: str, path: Path) -> None:
+    """Give the module its weights. Raises ModelError unless names, shapes and types are exactly its own."""
+    own = module.state_dict()
+    differences = [
+        *(f"{key} is missing" for key in own if key not in weights),
+        *(f"{key} is not in the class" for key in weights if key not in own),
+        *(
+            f"{key} is {_form(weights[key])} where the class has {_form(own[key])}"
+            for key in own
+            if key in weights and _form(own[key]) != _form(weights[key])
+        ),
+    ]
+    if differences:
+        more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
+        raise ModelError(f"{path}: these are not the weights of {name}: {differences[0]}{more}")
+    module.load_state_dict(weights, strict=True)
+
+
+def _form(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
