@@ -1,22 +1,35 @@
-"""Rechecks what a frozen model claims from what is on disk: its text and code, params, weights, and test accuracy."""
+"""Rechecks what a frozen model claims from what is on disk: text, code, cost, receptive field, weights, every image."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+import ast
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from budgetnet.audit import fvcore_counts
+from budgetnet.build import build
 from budgetnet.data import load as load_data
-from budgetnet.errors import ModelError
+from budgetnet.errors import BudgetnetError, ModelError, WorkerError
 from budgetnet.evidence import Evidence, read_evidence
+from budgetnet.facts import Accuracies
 from budgetnet.freeze import evidence_path, frozen_source, weights_path
+from budgetnet.jobs import EpochDone, Failed, Job, SeedDone, machine, run_job
 from budgetnet.modelfile import ModelFile
 from budgetnet.models import load
-from budgetnet.train import evaluate
+from budgetnet.results import Confirmation, EpochResult
+from budgetnet.source import RESIDUAL, needs_residual
+from budgetnet.standalone import answers, answers_alone
+from budgetnet.statistics import Interval, binomial_error, prediction_interval
+from budgetnet.table import receptive_field
+from budgetnet.train import near_ties, predict, wrong_of
+from budgetnet.weights import load_weights, read_weights
+
+SURELY = 0.99  # confidence with which another machine's run lies in the spread of the recorded seeds
 
 
 @dataclass(frozen=True)
@@ -25,51 +38,227 @@ class Claim:
 
     what: str
     holds: bool
-    found: str
+    found: str = ""
 
 
-def verify(path: Path, name: str) -> Iterator[Claim]:
+def verify(path: Path, name: str, *, retrain: bool = False) -> Iterator[Claim]:
     """Check one model of a file, the cheap claims first. Runs the file's code.
 
-    The accuracy is that of the first seed's last epoch, evaluated on one thread as it was recorded; another processor
-    may turn a near-tie. Raises ModelError when the model, its evidence or its weights cannot be read at all.
+    What the images are classified as is that of the first seed's last epoch, evaluated on as many threads as it was
+    recorded with; another processor may turn a near-tie. ``retrain`` trains that seed again. Raises ModelError when
+    the file or the evidence cannot be read at all.
     """
     evidence = read_evidence(evidence_path(path, name))
     file = ModelFile.read(path)
     if name not in file.classes:
         raise ModelError(f"{path}: there is no class {name}")
-    same_text = file.source_of(name).strip() == frozen_source(evidence, file).strip()
-    yield Claim("code and text are what the evidence gives", same_text, "another code or text")
-    digest = _sha256(weights_path(path, name))
-    yield Claim("the weights are those that were frozen", digest == evidence.weights_sha256, f"SHA-256 {digest}")
-    yield from _run(path, name, evidence)
+    yield _claim("code and text are what the evidence gives", lambda: _other_text(file, evidence))
+    try:
+        model = load(name, models=path)
+    except ModelError as error:
+        yield Claim("the class can be made", False, str(error))
+        return
+    yield from _shape(model, evidence)
+    weights = weights_path(path, name)
+    given = _claim("the weights are those that were frozen", lambda: _give(model, weights, evidence))
+    yield given
+    if not given.holds:
+        return
+    yield from _images(model, evidence)
+    yield _claim(
+        "alone, without budgetnet, it answers bit for bit like the network in the evidence",
+        lambda: _other_answers(path, weights, evidence),
+    )
+    if retrain:
+        yield from _retrained(evidence)
 
 
-def _run(path: Path, name: str, evidence: Evidence) -> Iterator[Claim]:
-    """What only running the model can tell."""
-    model = load(name, pretrained=True, models=path)
-    params = sum(parameter.numel() for parameter in model.parameters())
-    yield Claim(f"it has {evidence.cost.params:,} params", params == evidence.cost.params, f"{params:,} params")
-    final = evidence.confirmation.runs[0].final
-    correct = recount(model, evidence)
-    what = f"it classifies {final.correct:,} of {final.total:,} test images correctly"
-    yield Claim(what, correct == final.correct, f"{correct:,} correct")
+def _claim(what: str, difference: Callable[[], str]) -> Claim:
+    """The claim holds if ``difference`` finds none; what it raises is what was found."""
+    try:
+        found = difference()
+    except BudgetnetError as error:
+        found = str(error)
+    return Claim(what, not found, found)
 
 
-def recount(model: nn.Module, evidence: Evidence) -> int:
-    """Test images that the model classifies correctly, on one thread, as the evidence was recorded."""
+# --- text and code ----------------------------------------------------------------------------------------------------
+
+
+def _other_text(file: ModelFile, evidence: Evidence) -> str:
+    """The first line that is not as it should be."""
+    there = file.source_of(evidence.name).strip().splitlines()
+    wanted = frozen_source(evidence, file).strip().splitlines()
+    for number, (line, should) in enumerate(zip(there, wanted, strict=False), 1):
+        if line.rstrip() != should.rstrip():
+            return f"line {number} of the class reads {line.strip()!r}, but should read {should.strip()!r}"
+    if len(there) != len(wanted):
+        return f"the class has {len(there)} lines, but should have {len(wanted)}"
+    if needs_residual(evidence.architecture):
+        residual = ast.dump(ast.parse(file.source_of("Residual")))
+        if residual != ast.dump(ast.parse(RESIDUAL)):
+            return "Residual is not the class that budgetnet writes"
+    return ""
+
+
+# --- cost and receptive field -----------------------------------------------------------------------------------------
+
+
+def _shape(model: nn.Module, evidence: Evidence) -> Iterator[Claim]:
+    cost, shape = evidence.cost, evidence.architecture.input_shape
+
+    def other_counts() -> str:
+        params, macs = fvcore_counts(model, shape)
+        same = (params, macs) == (cost.params, cost.macs)
+        return "" if same else f"{params:,} params and {macs:,} MACs"
+
+    def other_table() -> str:
+        traced, recorded = receptive_field(model, shape), receptive_field(evidence.architecture)
+        for row, should in zip(traced.rows, recorded.rows, strict=False):
+            if replace(row, name="") != replace(should, name=""):
+                return f"{row.name} is {row.type} to {row.output}, jump {row.jump}, sees {row.receptive_field}"
+        same = len(traced.rows) == len(recorded.rows) and traced.peak_activations == recorded.peak_activations
+        return "" if same else f"{len(traced.rows)} layers with {traced.peak_activations:,} activations at the peak"
+
+    yield _claim(f"fvcore counts {cost.params:,} params and {cost.macs:,} MACs", other_counts)
+    seen = "×".join(map(str, receptive_field(evidence.architecture).receptive_field))
+    what = (
+        f"traced layer by layer, a cell of the last map sees {seen} pixels, and {cost.peak_activations:,} activations"
+    )
+    yield _claim(f"{what} are held at the peak", other_table)
+
+
+# --- weights and images -----------------------------------------------------------------------------------------------
+
+
+def _give(model: nn.Module, weights: Path, evidence: Evidence) -> str:
+    load_weights(model, read_weights(weights, evidence.weights_sha256), evidence.name, weights)
+    return ""
+
+
+def _images(model: nn.Module, evidence: Evidence) -> Iterator[Claim]:
+    """Image by image; only where two classes are as good as tied may another processor find another answer."""
+    run = evidence.confirmation.runs[0]
+    try:
+        training, test = answers_of(model, evidence)
+    except BudgetnetError as error:
+        yield Claim("every image is classified as recorded", False, str(error))
+        return
+    differ = set(test.wrong) ^ set(run.outcome.wrong)
+    yield Claim(
+        f"it classifies {run.final.correct:,} of {run.final.total:,} test images correctly, and the others as recorded",
+        {index for index, _ in differ} <= test.ties and test.total == run.final.total,
+        f"{test.total - len(test.wrong):,} of {test.total:,} correct, {len(differ):,} answers differ",
+    )
+    correct, total = training.total - len(training.wrong), training.total
+    recorded = run.outcome.train_correct
+    yield Claim(
+        f"it classifies {recorded:,} of {run.outcome.train_total:,} training images correctly",
+        abs(correct - recorded) <= len(training.ties) and total == run.outcome.train_total,
+        f"{correct:,} of {total:,}",
+    )
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model makes of a split: (index, class) of the images it gets wrong; indices of those that it may turn."""
+
+    total: int
+    wrong: tuple[tuple[int, int], ...]
+    ties: frozenset[int]
+
+
+def answers_of(model: nn.Module, evidence: Evidence) -> tuple[Answers, Answers]:
+    """Of the training and of the test images, on as many threads as the evidence was recorded with."""
     data = load_data(evidence.provenance.data, image_shape=evidence.architecture.input_shape)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    origin = evidence.provenance
+    found = []
+    with threads(evidence.confirmation.runs[0].machine.threads):
+        for split in data.final_splits():
+            outputs = predict(model, split, origin.mean, origin.std)
+            ties = frozenset(near_ties(outputs).nonzero().flatten().tolist())
+            found.append(Answers(len(split), wrong_of(outputs, split), ties))
+    return found[0], found[1]
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let torch compute on so many threads for the time being: sums in another order differ in the last bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
     try:
-        correct, _ = evaluate(model, data.final_splits()[1], data.mean, data.std)
+        yield
     finally:
-        torch.set_num_threads(threads)
-    return correct
+        torch.set_num_threads(before)
 
 
-def _sha256(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
+def _other_answers(path: Path, weights: Path, evidence: Evidence) -> str:
+    network, shape = build(evidence.architecture), evidence.architecture.input_shape
+    load_weights(network, read_weights(weights, evidence.weights_sha256), evidence.name, weights)
+    with threads(1):
+        expected = answers(network, shape)
+    alone = answers_alone(path, evidence.name, weights, shape)
+    return "" if alone == expected else "other answers"
+
+
+# --- training again ---------------------------------------------------------------------------------------------------
+
+
+def _retrained(evidence: Evidence) -> Iterator[Claim]:
+    """The first seed again: to the bit where the machine is the same, else within the spread of the recorded seeds."""
+    run = evidence.confirmation.runs[0]
+    device = "cpu" if run.machine.device == "cpu" or not torch.cuda.is_available() else "cuda"
+    with threads(run.machine.threads):
+        same = device == "cpu" and machine(device) == run.machine
+        what = f"trained again from seed {run.seed}, "
+        try:
+            epochs, wrong = _train_again(evidence, device)
+        except WorkerError as error:
+            yield Claim(f"{what}it ends", False, str(error))
+            return
+    if same:
+        equal = [_lasting(epoch) for epoch in epochs] == [_lasting(epoch) for epoch in run.epochs]
+        parted = next(
+            (new.epoch for new, old in zip(epochs, run.epochs, strict=False) if _lasting(new) != _lasting(old)), 0
+        )
+        found = f"parts in epoch {parted}" if parted else "other answers at the end"
+        yield Claim(f"{what}every epoch is the same to the last bit", equal and wrong == run.outcome.wrong, found)
+        return
+    written, last = Accuracies(evidence.confirmation.images), epochs[-1].accuracy
+    likely = _likely(evidence.confirmation)
+    ends = f"{written.bare(likely.low)} to {written.percent(likely.high)}"
+    yield Claim(
+        f"{what}on another machine than it was frozen on, it ends within the spread of its seeds, {ends}",
+        last in likely,
+        written.percent(last),
+    )
+
+
+def _train_again(evidence: Evidence, device: str) -> tuple[list[EpochResult], tuple[tuple[int, int], ...]]:
+    runs = evidence.confirmation.runs
+    beside = tuple(run.seed for run in runs[1:]) if runs[0].machine.together > 1 and device == "cuda" else ()
+    job = Job(0, evidence.architecture, evidence.recipe, evidence.provenance.data, "final", runs[0].seed, beside=beside)
+    epochs: list[EpochResult] = []
+    wrong: tuple[tuple[int, int], ...] = ()
+    for event in run_job(job, device, lambda: False):
+        if isinstance(event, Failed):
+            raise WorkerError(event.reason)
+        if isinstance(event, EpochDone) and event.seed == job.seed:
+            epochs.append(event.result)
+        if isinstance(event, SeedDone) and event.seed == job.seed:
+            wrong = event.outcome.wrong
+    return epochs, wrong
+
+
+def _lasting(epoch: EpochResult) -> EpochResult:
+    """An epoch without the time that it took."""
+    return replace(epoch, seconds=0.0)
+
+
+def _likely(runs: Confirmation) -> Interval:
+    """Where one more seed would end: by the spread of the seeds, or, of a single one, by that of so many images."""
+    interval = prediction_interval(runs.finals, SURELY)
+    if interval is not None:
+        return interval
+    half = 4 * binomial_error(runs.mean, runs.images)
+    return Interval(runs.mean - half, runs.mean + half)
