@@ -206,7 +206,8 @@ def _image_files(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
     return files
 
 
-def _open_image(path: Path) -> Any:
+def open_image(path: Path) -> Any:
+    """A PIL image whose header is read. Raises DataError."""
     from PIL import Image
 
     try:
@@ -220,7 +221,7 @@ def _common_shape(paths: Iterable[Path]) -> tuple[int, int, int]:
     sizes: Counter[tuple[int, int]] = Counter()
     gray = True
     for path in paths:
-        with _open_image(path) as image:
+        with open_image(path) as image:
             sizes[(image.height, image.width)] += 1
             gray = gray and image.mode in GRAY_MODES
     height, width = max(sizes, key=lambda size: (sizes[size], size))
@@ -238,7 +239,7 @@ def _pixels(path: Path, shape: tuple[int, ...]) -> Tensor:
     """One image as (C, H, W), resized bilinearly where its size differs."""
     if shape[0] not in (1, 3):
         raise DataError(f"{path}: images of a folder must have 1 or 3 channels, but {shape[0]} were asked for")
-    with _open_image(path) as image:
+    with open_image(path) as image:
         try:
             converted = image.convert("L" if shape[0] == 1 else "RGB")
         except (OSError, ValueError, SyntaxError) as error:

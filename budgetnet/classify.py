@@ -1,0 +1,46 @@
+"""Pictures classified by a frozen model: a first try by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from budgetnet.augment import normalise
+from budgetnet.evidence import read_evidence
+from budgetnet.freeze import evidence_path
+from budgetnet.models import load
+from budgetnet.picture import read_picture
+
+DIGITS = "mnist"  # the data set whose pictures are cropped and centred
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Classes with the share that the softmax gives them, the likeliest first; what was done to the picture before."""
+
+    image: str
+    ranked: tuple[tuple[int, float], ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def classify(models: Path, name: str, images: Sequence[Path]) -> list[Guess]:
+    """What the model ``name`` of a file takes each picture for. Raises ModelError, and DataError for what is none."""
+    evidence = read_evidence(evidence_path(models, name))
+    origin, shape = evidence.provenance, evidence.architecture.input_shape
+    pictures = [read_picture(path, shape, origin.mean, digit=origin.data == DIGITS) for path in images]
+    model = load(name, pretrained=True, models=models).eval()
+    guesses = []
+    for path, picture in zip(images, pictures, strict=True):
+        with torch.inference_mode():
+            shares = model(normalise(picture.pixels[None], origin.mean, origin.std))[0].softmax(0)
+        order = shares.argsort(descending=True).tolist()
+        ranked = tuple((label, float(shares[label])) for label in order)
+        guesses.append(Guess(str(path), ranked, picture.notes))
+    return guesses
