@@ -19,16 +19,18 @@ PACKAGE = Path(budgetnet.__file__).parent
 
 LAYERS = {
     **dict.fromkeys(("errors", "statistics"), 0),
-    **dict.fromkeys(("layers", "recipe", "files"), 1),
-    **dict.fromkeys(("architecture", "notation", "dimension"), 2),
+    **dict.fromkeys(("layers", "recipe", "files", "results", "sentences"), 1),
+    **dict.fromkeys(("architecture", "notation", "dimension", "comparison"), 2),
     **dict.fromkeys(("cost", "fields", "budget"), 3),
     **dict.fromkeys(("build", "trace", "operators"), 4),
-    **dict.fromkeys(("audit", "data", "dataset", "kernels", "readers", "space", "table"), 5),
-    **dict.fromkeys(("augment", "captured", "fused", "stacked", "step", "train"), 6),
+    **dict.fromkeys(("audit", "data", "dataset", "kernels", "readers", "space", "table", "weights"), 5),
+    **dict.fromkeys(("augment", "captured", "fused", "picture", "stacked", "step", "train"), 6),
     **dict.fromkeys(("jobs", "executor"), 7),
     **dict.fromkeys(("coordinator", "study", "plan"), 8),
     **dict.fromkeys(("confirm", "evidence", "facts", "analysis", "freeze", "modelfile", "source", "models"), 9),
-    **dict.fromkeys(("verify", "report", "winners", "single", "display"), 9),
+    **dict.fromkeys(("aim", "verdicts", "winners", "verify", "standalone", "export", "classify"), 9),
+    **dict.fromkeys(("report", "single", "display"), 9),
+    **dict.fromkeys(("options", "commands_search", "commands_winners", "commands_models"), 10),
     **dict.fromkeys(("cli", "__main__", "__init__", "model"), 10),
 }
 LAST_WITHOUT_TORCH = 3
@@ -173,7 +175,7 @@ def test_the_lower_layers_run_without_torch(module):
 
 def test_the_readme_shows_every_module_in_its_layer():
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| (\d+) \| (.*?) \|", readme, flags=re.MULTILINE))
-    shown = {name: int(layer) for layer, cell in rows.items() for name in re.findall(r"`(\w+)`", cell)}
+    rows = re.findall(r"^\| (\d+) \| (.*?) \|", readme, flags=re.MULTILINE)
+    shown = {name: int(layer) for layer, cell in rows for name in re.findall(r"`(\w+)`", cell)}
     modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__", "model"}
     assert shown == {name: LAYERS[name] for name in modules}

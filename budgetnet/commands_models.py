@@ -1,0 +1,150 @@
+"""Commands for one network: its receptive field, a training run, a file for another program, a picture's class."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from budgetnet.errors import BudgetnetError
+from budgetnet.options import DeviceOption, JsonOption, ModelsOption, announce
+
+if TYPE_CHECKING:
+    from budgetnet.results import EpochResult
+
+
+def rf(
+    model: Annotated[str, typer.Argument(help="Model_3, path/to/file.py:Net, package.module:Net, or a notation.")],
+    input_shape: Annotated[str | None, typer.Option("--input", help="Channels x height x width: 1x28x28.")] = None,
+    models: ModelsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print a network's receptive field, layer by layer, with params and MACs. Runs the code of a file it is given.
+
+    Example: budgetnet rf Model_3
+    """
+    from budgetnet.models import find, locate
+    from budgetnet.notation import is_notation, parse, parse_shape
+    from budgetnet.table import receptive_field
+
+    shape = None if input_shape is None else parse_shape(input_shape)
+    if is_notation(model):
+        table = receptive_field(parse(model), shape, model)
+    else:
+        announce(locate(model, models))
+        table = receptive_field(find(model, models).module(), shape, model)
+    typer.echo(json.dumps(table.to_dict()) if as_json else str(table))
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="Model_3: a frozen model, with weights and evidence.")],
+    onnx: Annotated[Path, typer.Option("--onnx", help="File to write.")],
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise to 8 bits, calibrated on training images.")] = False,
+    models: ModelsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a frozen model as ONNX with a dynamic batch, checked with onnxruntime on the test set.
+
+    Needs the extra budgetnet[onnx]. Example: budgetnet export Model_3 --onnx model_3.onnx
+    """
+    from dataclasses import asdict
+
+    from budgetnet.export import export as write
+    from budgetnet.modelfile import check_name
+    from budgetnet.models import file_with
+
+    path = file_with(check_name(model), models)
+    announce(path)
+    made = write(path, model, onnx, int8=int8)
+    if as_json:
+        typer.echo(json.dumps({**asdict(made), "file": str(made.file)}))
+        return
+    kind = f"int8, {made.size:,} bytes ({made.float_size:,} in float32)" if int8 else f"float32, {made.size:,} bytes"
+    typer.echo(f"wrote {made.file}: {kind}")
+    typer.echo(
+        f"onnxruntime classifies {made.correct:,} of {made.total:,} test images correctly, "
+        f"torch {made.torch_correct:,}; they differ on {made.differ:,}"
+    )
+
+
+def predict(
+    model: Annotated[str, typer.Argument(help="Model_3: a frozen model, with weights and evidence.")],
+    images: Annotated[list[Path], typer.Argument(help="Pictures: png, jpeg and what else Pillow reads.")],
+    models: ModelsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Classify pictures; says what it did to one that is not like the training images, such as inverting it.
+
+    Example: budgetnet predict Model_3 image.png
+    """
+    from budgetnet.classify import classify
+    from budgetnet.modelfile import check_name
+    from budgetnet.models import file_with
+
+    path = file_with(check_name(model), models)
+    announce(path)
+    guesses = classify(path, model, images)
+    if as_json:
+        typer.echo(json.dumps([guess.to_dict() for guess in guesses]))
+        return
+    for guess in guesses:
+        then = ", ".join(f"{label} {100 * share:.1f} %" for label, share in guess.ranked[1:3])
+        notes = f" [{'; '.join(guess.notes)}]" if guess.notes else ""
+        label, share = guess.ranked[0]
+        typer.echo(f"{guess.image}: {label} ({100 * share:.1f} %; then {then}){notes}")
+
+
+def train(
+    network: Annotated[str, typer.Argument(help="A notation such as '8 12 M c12 c12 14 16', or an architecture.json.")],
+    recipe: Annotated[
+        str, typer.Option(help="learning_rate=0.05,ema=0.999 or a JSON or YAML file; the rest keeps its defaults.")
+    ] = "",
+    data: Annotated[str, typer.Option(help="As for search.")] = "mnist",
+    final: Annotated[bool, typer.Option("--final", help="Train on all training images, report on test.")] = False,
+    epochs: Annotated[int | None, typer.Option(help="Epochs; by default the recipe's 15.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights, order, augmentation and dropout.")] = 0,
+    weights: Annotated[Path | None, typer.Option(help="File for the final weights (safetensors).")] = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Train one network, without a search; an epoch a line.
+
+    Example: budgetnet train '8 12 M c12 c12 14 16' --recipe ema=0.999
+    """
+    from budgetnet.executor import choose_device
+    from budgetnet.jobs import EpochDone, Job
+    from budgetnet.plan import check_seed
+    from budgetnet.single import read_architecture, read_recipe, train_one
+
+    check_seed(seed)
+    if weights is not None and not weights.resolve().parent.is_dir():
+        raise BudgetnetError(f"--weights {weights}: there is no folder {weights.resolve().parent}")
+    architecture = read_architecture(network)
+    job = Job(
+        0,
+        architecture,
+        read_recipe(recipe, epochs),
+        data,
+        "final" if final else "search",
+        seed,
+        None if weights is None else str(weights),
+    )
+    results = []
+    for event in train_one(job, choose_device(device)):
+        if isinstance(event, EpochDone):
+            results.append(event.result)
+            if not as_json:
+                typer.echo(_epoch_line(event.result, job.recipe.epochs, "test" if final else "validation"))
+    if as_json:
+        typer.echo(json.dumps({"notation": str(architecture), "epochs": [result.to_dict() for result in results]}))
+
+
+def _epoch_line(result: EpochResult, epochs: int, split: str) -> str:
+    from budgetnet.display import percent
+
+    return (
+        f"epoch {result.epoch:2}/{epochs}  train loss {result.train_loss:.4f}  "
+        f"train {percent(result.train_accuracy)} %  {split} {percent(result.accuracy)} %  {result.seconds:.1f} s"
+    )

@@ -1,0 +1,207 @@
+"""Commands for winners: confirm over seeds, compare, freeze into code, verify."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from budgetnet.options import (
+    DeviceOption,
+    JsonOption,
+    ModelsOption,
+    StorageOption,
+    StudyOption,
+    WorkersOption,
+    again,
+    announce,
+    console,
+    stop,
+)
+
+if TYPE_CHECKING:
+    from budgetnet.aim import Aim
+    from budgetnet.executor import Executor
+    from budgetnet.results import Confirmation, EpochResult
+    from budgetnet.winners import Contender, Winner
+
+
+LastOption = Annotated[
+    int | None, typer.Option(help="How many last epochs must hold the target; by default the study's, else 5.")
+]
+TargetOption = Annotated[
+    float | None,
+    typer.Option(help="Test accuracy in percent to be held; by default that of the study's file, else 99.4."),
+]
+
+
+def confirm(
+    trial: Annotated[int, typer.Option(help="Number of the trial.")],
+    study: StudyOption = None,
+    storage: StorageOption = None,
+    seeds: Annotated[int, typer.Option(help="Train with the seeds 0 … N-1; those that the study has are kept.")] = 10,
+    target: TargetOption = None,
+    last: LastOption = None,
+    workers: WorkersOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Retrain a trial on all training images over seeds fixed in advance, and say what may be concluded.
+
+    The test set is read once an epoch, to report. Example: budgetnet confirm --trial 42 --seeds 10
+    """
+    from budgetnet.study import open_study
+    from budgetnet.verdicts import confirmation_dict, confirmation_lines
+    from budgetnet.winners import Winner, seeds_of
+
+    winner = Winner.of(open_study(study, storage), trial)
+    wanted, aim = seeds_of(seeds), _aim(winner, target, last)
+    runs = _confirmed(winner, wanted, workers, device, quiet=as_json)
+    if as_json:
+        typer.echo(json.dumps(confirmation_dict(runs, aim.target, aim.last)))
+        return
+    typer.echo("\n".join(["", *confirmation_lines(runs, aim.target, aim.last, console().width)]))
+
+
+def _aim(winner: Winner, target: float | None, last: int | None) -> Aim:
+    from budgetnet.aim import read_aim
+
+    return read_aim(winner.study.where.folder, None if target is None else target / 100, last)
+
+
+def _confirmed(winner: Winner, seeds: range, workers: int | None, device: str, *, quiet: bool) -> Confirmation:
+    """The runs of all seeds; what is missing is trained, and kept even if a later one is interrupted."""
+    from budgetnet.executor import choose_device, local
+    from budgetnet.winners import confirm_winner
+
+    missing = winner.missing(seeds)
+    if not quiet:
+        typer.echo(f"trial {winner.trial} of {winner.study.where.name}: {winner.architecture}")
+        kept = len(seeds) - len(missing)
+        have = f", {kept} of them kept from before" if kept else ""
+        typer.echo(f"seeds 0 … {seeds[-1]} on all training images{have}; test is read once an epoch, to report")
+    executor: Executor = local(workers, choose_device(device))
+    try:
+        return confirm_winner(winner, seeds, executor, None if quiet else _print_seed_epoch)
+    except KeyboardInterrupt:
+        kept = len(seeds) - len(winner.missing(seeds))
+        stop(f"interrupted; {kept} of {len(seeds)} seeds are kept; go on with: {again()}", 130)
+        raise
+    finally:
+        executor.close()
+
+
+def _print_seed_epoch(seed: int, result: EpochResult) -> None:
+    from budgetnet.display import percent
+
+    typer.echo(f"seed {seed}  epoch {result.epoch:2}  test {percent(result.accuracy)} %  {result.seconds:.1f} s")
+
+
+def compare(
+    first: Annotated[str, typer.Argument(help="The one to measure against: a trial's number or Model_N.")],
+    second: Annotated[str, typer.Argument(help="The one that may be better.")],
+    study: StudyOption = None,
+    storage: StorageOption = None,
+    models: ModelsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Is the second better than the first? Paired over shared seeds, and over the test images.
+
+    Trials are to be confirmed before. Example: budgetnet compare 17 42
+    """
+    from budgetnet.verdicts import comparison_dict, comparison_lines
+    from budgetnet.winners import compare_contenders
+
+    sides = [_contender(text, study, storage, models) for text in (first, second)]
+    found = compare_contenders(*sides)
+    names, runs = (sides[0].name, sides[1].name), [side.confirmation for side in sides]
+    if as_json:
+        typer.echo(json.dumps(comparison_dict(found, names, runs)))
+        return
+    typer.echo("\n".join(comparison_lines(found, names, runs)))
+
+
+def _contender(text: str, study: str | None, storage: str | None, models: Path | None) -> Contender:
+    if text.isdecimal():
+        from budgetnet.study import open_study
+        from budgetnet.winners import trial_contender
+
+        return trial_contender(open_study(study, storage), int(text))
+    from budgetnet.models import file_with
+    from budgetnet.winners import model_contender
+
+    return model_contender(file_with(text, models), text)
+
+
+def freeze(
+    trial: Annotated[int, typer.Option(help="Number of the trial.")],
+    study: StudyOption = None,
+    storage: StorageOption = None,
+    as_name: Annotated[str | None, typer.Option("--as", help="Name of the class; by default the next Model_N.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Use the seeds 0 … N-1; by default all that are confirmed, or three.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="File that receives the class; weights lie beside it.")] = Path("model.py"),
+    target: TargetOption = None,
+    last: LastOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a class that exists.")] = False,
+    workers: WorkersOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Write a trial into model.py, with weights and evidence; seeds that are not confirmed yet are trained before.
+
+    Example: budgetnet freeze --trial 42
+    """
+    from budgetnet.study import open_study
+    from budgetnet.winners import Order, Winner, freeze_winner, seeds_to_freeze
+
+    winner = Winner.of(open_study(study, storage), trial)
+    wanted, aim, order = seeds_to_freeze(winner, seeds), _aim(winner, target, last), Order(out, as_name, force)
+    order.check()
+    runs = _confirmed(winner, wanted, workers, device, quiet=as_json)
+    frozen = freeze_winner(winner, runs, aim, order)
+    if as_json:
+        typer.echo(json.dumps({"name": frozen.name, "file": str(frozen.model), **runs.to_dict()}))
+        return
+    typer.echo(f"\n{frozen.source.rstrip()}\n")
+    typer.echo(
+        f"wrote {frozen.name} to {out}; weights {frozen.weights.name} and evidence {frozen.evidence.name} beside it"
+    )
+    typer.echo(f"next: budgetnet verify {frozen.name}")
+
+
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(help="Model_3 …; by default every class with evidence.")] = None,
+    models: ModelsOption = None,
+    retrain: Annotated[bool, typer.Option("--retrain", help="Also train again from the first seed: minutes.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Recheck all that frozen models claim, from what is on disk. Runs the file's code.
+
+    Exit code 1 and what does not hold, if anything. Example: budgetnet verify Model_1
+    """
+    from dataclasses import asdict
+
+    from budgetnet.modelfile import check_name
+    from budgetnet.models import model_file, names_with_evidence
+    from budgetnet.verify import verify as check
+
+    path = model_file(models)
+    wanted = [check_name(name) for name in names] if names else names_with_evidence(path)
+    announce(path)
+    claims: dict[str, list[dict[str, object]]] = {name: [] for name in wanted}
+    for name in wanted:
+        for claim in check(path, name, retrain=retrain):
+            claims[name].append(asdict(claim))
+            if not as_json:
+                typer.echo(f"{name}: {'holds' if claim.holds else f'DOES NOT HOLD ({claim.found})'}: {claim.what}")
+    if as_json:
+        typer.echo(json.dumps(claims))
+    broken = sum(not claim["holds"] for found in claims.values() for claim in found)
+    if broken:
+        if not as_json:
+            typer.echo(f"{broken} of {sum(map(len, claims.values()))} claims do not hold")
+        raise typer.Exit(1)

@@ -1,0 +1,49 @@
+"""Options that commands share, and how they print."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+StudyOption = Annotated[str | None, typer.Option("--study", help="Name of the study; by default the one written last.")]
+StorageOption = Annotated[str | None, typer.Option("--storage", help="Optuna storage URL instead of SQLite.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", help="Training processes; by default one a core, or one a GPU. 0: none.")
+]
+ModelsOption = Annotated[
+    Path | None, typer.Option("--models", help="File with the classes; else ./model.py, then ours.")
+]
+
+
+def console() -> Console:
+    """Standard output as rich writes it."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def stop(message: str, code: int) -> None:
+    """End the program with a line on standard error."""
+    print(message, file=sys.stderr)
+    sys.exit(code)
+
+
+def again() -> str:
+    """The command as it was typed."""
+    from shlex import join
+
+    return join(["budgetnet", *sys.argv[1:]])
+
+
+def announce(path: Path | None) -> None:
+    """Say on standard error that somebody's file is about to be run; our own needs no word."""
+    if path is not None and path.resolve().parent != Path(__file__).resolve().parent:
+        print(f"note: runs the code of {path}; do so only with files that you trust", file=sys.stderr)
