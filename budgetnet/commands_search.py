@@ -174,14 +174,17 @@ def show(
     opened = open_study(study, storage)
     record = opened.record(trial)
     if as_json:
-        typer.echo(json.dumps(record.to_dict()))
+        confirmed = [run.to_dict() for run in opened.runs(trial)]
+        typer.echo(json.dumps({**record.to_dict(), "confirmed": confirmed}))
         return
-    _print_trial(console(), record, opened.settings.budget)
+    _print_trial(console(), record, opened)
 
 
-def _print_trial(console: Console, record: TrialRecord, budget: int) -> None:
+def _print_trial(console: Console, record: TrialRecord, study: Study) -> None:
     from budgetnet.display import percent, short, spark
     from budgetnet.table import receptive_field
+
+    budget, runs = study.settings.budget, study.runs(record.number)
 
     def say(line: str) -> None:
         console.print(line, markup=False, soft_wrap=True)
@@ -197,6 +200,9 @@ def _print_trial(console: Console, record: TrialRecord, budget: int) -> None:
         say(f"validation: {spark(record.curve)}  {' '.join(percent(accuracy) for accuracy in record.curve)} %")
     if record.state == "finished":
         say(f"value: {percent(record.value)} % (mean of the last three epochs), {record.seconds:.0f} s of training")
+    if runs:
+        finals = " ".join(percent(run.final.accuracy) for run in runs)
+        say(f"confirmed: test {finals} % in the last epoch of seeds {', '.join(str(run.seed) for run in runs)}")
     say("recipe: " + ", ".join(f"{name} {short(value)}" for name, value in record.recipe.to_dict().items()))
     say("")
     say(str(receptive_field(record.architecture)))

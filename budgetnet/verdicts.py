@@ -54,9 +54,9 @@ def conclusion(runs: Confirmation, target: float, last: int) -> str:
         if runs.interval.low >= target
         else "below"
         if runs.interval.high < target
-        else "on either side of"
+        else "on both sides of"
     )
-    mean = f"the mean last epoch lies {where} {written.percent(target)}"
+    mean = f"the interval of the mean last epoch lies {where} {written.percent(target)}"
     images = f"other test images would shift all of it by some {written.points(standard_error(runs))}"
     return f"may be said: {may}, and {mean}; may not: {may_not}; {images}"
 

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,18 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from budgetnet.architecture import Architecture
+from budgetnet.budget import Limits
 from budgetnet.build import build
-from budgetnet.errors import ModelError
+from budgetnet.dimension import RandomDraw
+from budgetnet.errors import ArchitectureError, BudgetError, ModelError
 from budgetnet.evidence import Evidence, frozen_digest, read_evidence
-from budgetnet.freeze import Frozen, freeze
+from budgetnet.freeze import Frozen, freeze, frozen_source
 from budgetnet.modelfile import ModelFile, check_name, free_name, next_name
 from budgetnet.notation import parse
 from budgetnet.recipe import Recipe
 from budgetnet.results import Confirmation
 from budgetnet.sentences import Sentence
+from budgetnet.space import load_space
 from tests.records import NETWORK, PROVENANCE, THREE, evidence
 from tests.test_analysis import joined
 
@@ -86,16 +90,35 @@ def test_three_files_and_the_class_stands_alone(workshop: Workshop) -> None:
     assert float(done.stdout) == built(images).double().sum().item(), done.stderr
 
 
+def check_with_ruff(path: Path) -> None:
+    config = str(Path(__file__).parent.parent / "pyproject.toml")
+    for arguments in (["check"], ["format", "--check", "--diff"]):
+        command = [sys.executable, "-m", "ruff", *arguments, "--no-cache", "--config", config, str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_file_passes_ruff(workshop: Workshop) -> None:
     for network in (NETWORK, RESIDUAL_NETWORK, parse("8 r8/2 M2 10")):
         workshop.freeze(network)
-    config = str(Path(__file__).parent.parent / "pyproject.toml")
-    for arguments in (["check"], ["format", "--check", "--diff"]):
-        command = [sys.executable, "-m", "ruff", *arguments, "--no-cache", "--config", config, str(workshop.out)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+    check_with_ruff(workshop.out)
     assert workshop.out.read_text("utf-8").count("class Residual(") == 1
     assert ModelFile.read(workshop.out).classes == ["Model_1", "Residual", "Model_2", "Model_3"]
+
+
+@pytest.mark.parametrize(("space", "budget"), [("mnist", 8000), ("mnist", 900), ("colour32", 30_000)])
+def test_whatever_a_shipped_space_draws_can_be_frozen(workshop: Workshop, space: str, budget: int) -> None:
+    """``freeze`` itself checks that the class takes the weights and answers bit for bit like the trained network."""
+    drawn = load_space(space)
+    for seed in range(20):
+        with suppress(ArchitectureError, BudgetError):
+            workshop.freeze(drawn.draw(RandomDraw(seed)).fit(Limits(budget)), origin=replace(PROVENANCE, budget=budget))
+    file = ModelFile.read(workshop.out)
+    assert len(file.classes) > 9
+    for name in [name for name in file.classes if name != "Residual"]:
+        record = read_evidence(workshop.folder / f"{name}.json")
+        assert file.source_of(name).strip() == frozen_source(record, file).strip()
+    check_with_ruff(workshop.out)
 
 
 def test_evidence_holds_all_that_was_recorded(workshop: Workshop) -> None:

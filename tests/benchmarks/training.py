@@ -13,17 +13,20 @@ Alone, the plain loop has torch's default of a thread a core; side by side it is
 with the default two of them take minutes an epoch, waiting for each other.
 
 Expected: 2 × alone, 3.5 × side by side. Measured on two cores of a shared Xeon (AMX, torch 2.15, numba 0.68), three
-interleaved rounds of 20,000 images, in an hour in which the host was several times slower than before (plain alone
-2,100 images/s then, without its test pass, beside 6,700 of ours with one thread: 3.2 ×, n=1, not interleaved):
+interleaved rounds of 20,000 images:
 
-    alone           plain               367 ±  67 images/s                         908 MB
-    alone           ours, one thread  1,699 ± 866             4.5 ± 1.4 × plain  1,027 MB
-    alone           ours, two         2,001 ± 302             5.5 ± 1.1 × plain    952 MB
-    2 side by side  plain               474 ±  73                                  909 MB
-    2 side by side  ours              4,842 ± 897            10.2 ± 0.5 × plain  1,027 MB
+    alone           plain               642 ±    66 images/s                        907 MB
+    alone           ours, one thread  3,797 ±   833             5.9 ± 0.8 × plain  1,029 MB
+    alone           ours, two         4,086 ± 1,133             6.3 ± 1.3 × plain    956 MB
+    2 side by side  plain               793 ±    61                                 908 MB
+    2 side by side  ours              7,798 ±   477             9.9 ± 0.4 × plain  1,029 MB
 
-Mean of the last five test accuracies on all images: plain 99.25 and 99.26 % (seeds 1 and 2; the third did not come to
-its end in that hour), ours 99.25, 99.29 and 99.25 % (1 to 3); seed by seed +0.00 and +0.03 points (n=2).
+and three rounds on another day, when the host was twice as slow again: 4.5 ± 1.4, 5.5 ± 1.1 and 10.2 ± 0.5 ×. The plain
+loop suffers most from such neighbours: at the quietest hour seen it made 2,100 images a second alone, without its test
+pass, beside 6,700 of ours with one thread (3.2 ×, n=1, not interleaved).
+
+Mean of the last five test accuracies on all images, seeds 1 to 3: plain 99.25, 99.26, 99.32 %, ours 99.25, 99.29,
+99.25 %; seed by seed +0.00, +0.03, -0.07: -0.01 ± 0.05 points (n=3), within noise.
 
 What was tried for a step of A3 at batch 128, one thread (interleaved; ms are those of a quiet machine):
 
