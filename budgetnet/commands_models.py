@@ -21,7 +21,9 @@ def rf(
     models: ModelsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print a network's receptive field, layer by layer, with params and MACs. Runs the code of a file it is given.
+    """Print a network's receptive field and cost, by layers.
+
+    Runs the code of a file that it is given.
 
     Example: budgetnet rf Model_3
     """
@@ -45,9 +47,12 @@ def export(
     models: ModelsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a frozen model as ONNX with a dynamic batch, checked with onnxruntime on the test set.
+    """Write a frozen model as ONNX, checked on the test set.
 
-    Needs the extra budgetnet[onnx]. Example: budgetnet export Model_3 --onnx model_3.onnx
+    The batch is dynamic; onnxruntime has to answer like torch on every test image, or nothing is written.
+    Needs the extra budgetnet[onnx].
+
+    Example: budgetnet export Model_3 --onnx model_3.onnx
     """
     from dataclasses import asdict
 
@@ -75,7 +80,9 @@ def predict(
     models: ModelsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Classify pictures; says what it did to one that is not like the training images, such as inverting it.
+    """Classify pictures with a frozen model.
+
+    Says what it did to a picture that is not like the training images, such as inverting it.
 
     Example: budgetnet predict Model_3 image.png
     """

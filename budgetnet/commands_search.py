@@ -44,7 +44,9 @@ def search(
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the result.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Search for the best network under a budget; the same command goes on where it stopped.
+    """Search for the best network under a budget; resumable.
+
+    The same command goes on where it stopped.
 
     Example: budgetnet search --budget 8000
     """
@@ -165,7 +167,7 @@ def show(
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one trial: network, cost, receptive field, recipe, learning curve.
+    """Show one trial: network, cost, recipe, curve, field.
 
     Example: budgetnet show --trial 42
     """

@@ -48,9 +48,11 @@ def confirm(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Retrain a trial on all training images over seeds fixed in advance, and say what may be concluded.
+    """Retrain a trial over seeds; say what may be concluded.
 
-    The test set is read once an epoch, to report. Example: budgetnet confirm --trial 42 --seeds 10
+    The seeds are fixed in advance, all training images are used, and the test set is read once an epoch, to report.
+
+    Example: budgetnet confirm --trial 42 --seeds 10
     """
     from budgetnet.study import open_study
     from budgetnet.verdicts import confirmation_dict, confirmation_lines
@@ -81,14 +83,14 @@ def _confirmed(winner: Winner, seeds: range, workers: int | None, device: str, *
         typer.echo(f"trial {winner.trial} of {winner.study.where.name}: {winner.architecture}")
         kept = len(seeds) - len(missing)
         have = f", {kept} of them kept from before" if kept else ""
-        typer.echo(f"seeds 0 … {seeds[-1]} on all training images{have}; test is read once an epoch, to report")
+        named = "seed 0" if len(seeds) == 1 else f"seeds 0 … {seeds[-1]}"
+        typer.echo(f"{named} on all training images{have}; test is read once an epoch, to report")
     executor: Executor = local(workers, choose_device(device))
     try:
         return confirm_winner(winner, seeds, executor, None if quiet else _print_seed_epoch)
     except KeyboardInterrupt:
         kept = len(seeds) - len(winner.missing(seeds))
         stop(f"interrupted; {kept} of {len(seeds)} seeds are kept; go on with: {again()}", 130)
-        raise
     finally:
         executor.close()
 
@@ -107,9 +109,11 @@ def compare(
     models: ModelsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Is the second better than the first? Paired over shared seeds, and over the test images.
+    """Say whether the second of two is better than the first.
 
-    Trials are to be confirmed before. Example: budgetnet compare 17 42
+    Paired over the seeds that both were trained from, and over the test images. Trials are to be confirmed before.
+
+    Example: budgetnet compare 17 42
     """
     from budgetnet.verdicts import comparison_dict, comparison_lines
     from budgetnet.winners import compare_contenders
@@ -151,7 +155,9 @@ def freeze(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Write a trial into model.py, with weights and evidence; seeds that are not confirmed yet are trained before.
+    """Write a trial as code, with its weights and evidence.
+
+    Seeds that are not confirmed yet are trained before.
 
     Example: budgetnet freeze --trial 42
     """
@@ -179,9 +185,11 @@ def verify(
     retrain: Annotated[bool, typer.Option("--retrain", help="Also train again from the first seed: minutes.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Recheck all that frozen models claim, from what is on disk. Runs the file's code.
+    """Recheck all that frozen models claim, from the disk.
 
-    Exit code 1 and what does not hold, if anything. Example: budgetnet verify Model_1
+    Runs the file's code. Exit code 1 and what does not hold, if anything.
+
+    Example: budgetnet verify Model_1
     """
     from dataclasses import asdict
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -30,7 +31,7 @@ def console() -> Console:
     return Console(highlight=False)
 
 
-def stop(message: str, code: int) -> None:
+def stop(message: str, code: int) -> NoReturn:
     """End the program with a line on standard error."""
     print(message, file=sys.stderr)
     sys.exit(code)
@@ -44,6 +45,11 @@ def again() -> str:
 
 
 def announce(path: Path | None) -> None:
-    """Say on standard error that somebody's file is about to be run; our own needs no word."""
-    if path is not None and path.resolve().parent != Path(__file__).resolve().parent:
-        print(f"note: runs the code of {path}; do so only with files that you trust", file=sys.stderr)
+    """Say on standard error that somebody's file is about to be run; our own, and one that cannot run, need no word."""
+    if path is None or path.resolve().parent == Path(__file__).resolve().parent:
+        return
+    try:
+        ast.parse(path.read_bytes())
+    except (OSError, ValueError, SyntaxError):
+        return  # whoever runs it will say what is wrong
+    print(f"note: runs the code of {path}; do so only with files that you trust", file=sys.stderr)

@@ -50,11 +50,7 @@ def conclusion(runs: Confirmation, target: float, last: int) -> str:
         may_not = f"that it never does: up to {share(held.interval.high)} of all seeds might"
     assert runs.interval is not None
     where = (
-        "at or above"
-        if runs.interval.low >= target
-        else "below"
-        if runs.interval.high < target
-        else "on both sides of"
+        "at or above" if runs.interval.low >= target else "below" if runs.interval.high < target else "on both sides of"
     )
     mean = f"the interval of the mean last epoch lies {where} {written.percent(target)}"
     images = f"other test images would shift all of it by some {written.points(standard_error(runs))}"
