@@ -34,7 +34,7 @@ def classify(models: Path, name: str, images: Sequence[Path]) -> list[Guess]:
     """What the model ``name`` of a file takes each picture for. Raises ModelError, and DataError for what is none."""
     evidence = read_evidence(evidence_path(models, name))
     origin, shape = evidence.provenance, evidence.architecture.input_shape
-    pictures = [read_picture(path, shape, origin.mean, digit=origin.data == DIGITS) for path in images]
+    pictures = [read_picture(path, shape, origin.mean, digit=origin.data.lower() == DIGITS) for path in images]
     model = load(name, pretrained=True, models=models).eval()
     guesses = []
     for path, picture in zip(images, pictures, strict=True):

@@ -65,6 +65,11 @@ class Evidence:
     provenance: Provenance
     weights_sha256: str
 
+    def __post_init__(self) -> None:
+        channels, given = self.architecture.input_shape[0], len(self.provenance.mean)
+        if given != channels:
+            raise ModelError(f"mean and std must be of {channels} channels, but are of {given}")
+
     @cached_property
     def cost(self) -> Cost:
         return cost(self.architecture)

@@ -1,4 +1,4 @@
-"""A frozen model as ONNX, in float32 or int8, written only once onnxruntime answers with it like torch does."""
+"""A frozen model as ONNX: written once onnxruntime answers like torch in float32; in int8, with what that costs."""
 
 from __future__ import annotations
 
@@ -59,6 +59,8 @@ def export(models: Path, name: str, out: Path, *, int8: bool = False) -> Exporte
     _require()
     if not out.resolve().parent.is_dir():
         raise ModelError(f"--onnx {out}: there is no folder {out.resolve().parent}")
+    if out.is_dir():
+        raise ModelError(f"--onnx {out}: must be a file, but is a folder")
     evidence = read_evidence(evidence_path(models, name))
     model = load(name, pretrained=True, models=models).eval()
     training, test = load_data(evidence.provenance.data, image_shape=evidence.architecture.input_shape).final_splits()

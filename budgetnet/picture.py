@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from budgetnet.dataset import one_line
 from budgetnet.errors import DataError
 from budgetnet.layers import Shape
-from budgetnet.readers import open_image
+from budgetnet.readers import open_image, upright
 
 SIDE, DIGIT = 28, 20  # MNIST's digits were scaled to fit a box of 20 × 20 pixels, then centred by mass in 28 × 28
 BILINEAR = 2  # PIL's Resampling.BILINEAR
 INK = 0.25  # of the brightest pixel: what counts as part of a digit
+COARSE = 64  # cells a side in which a digit is looked for
 
 Grey = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -40,17 +41,16 @@ def read_picture(path: Path, shape: Shape, mean: tuple[float, ...], *, digit: bo
     if channels not in (1, 3):
         raise DataError(f"{path}: a picture has 1 or 3 channels, but the network wants {channels}")
     with open_image(path) as file:
-        image, notes = _opaque(file, path)
+        image, notes = _opaque(upright(file))
     size = f"{image.height} × {image.width} pixels"
+    image = image.convert("L" if channels == 1 else "RGB")
     if channels == 3:
         if (image.height, image.width) != (height, width):
             image = image.resize((width, height), resample=BILINEAR)
             notes.append(f"resized from {size}")
-        return Picture(
-            torch.from_numpy(np.array(image.convert("RGB"), np.uint8).transpose(2, 0, 1).copy()), tuple(notes)
-        )
-    pixels = np.asarray(image.convert("L"), dtype=np.float32) / np.float32(255)
-    if (_ground(pixels) > 0.5) != (mean[0] > 0.5):
+        return Picture(torch.from_numpy(np.array(image).transpose(2, 0, 1).copy()), tuple(notes))
+    pixels = np.asarray(image, dtype=np.float32) / np.float32(255)
+    if _light(pixels) != (mean[0] > 0.5):
         pixels = 1 - pixels
         notes.append(f"inverted: the training images are {'dark on light' if mean[0] > 0.5 else 'light on dark'}")
     if pixels.shape != (height, width):
@@ -59,20 +59,24 @@ def read_picture(path: Path, shape: Shape, mean: tuple[float, ...], *, digit: bo
     return Picture(torch.from_numpy(np.rint(pixels.clip(0, 1) * 255).astype(np.uint8))[None], tuple(notes))
 
 
-def _opaque(file: Any, path: Path) -> tuple[Any, list[str]]:
-    """The picture without transparency: what is clear shows a white page."""
+def _opaque(image: Any) -> tuple[Any, list[str]]:
+    """The picture without transparency: what is clear shows a page, white under dark ink, black under light ink."""
     from PIL import Image
 
-    try:
-        file.load()
-        if not file.has_transparency_data:
-            return file.copy(), []
-        picture = file.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB"), [
-            "laid on white"
-        ]
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{path}: cannot be read as an image: {one_line(error)}") from None
+    if not image.has_transparency_data:
+        return image, []
+    picture = image.convert("RGBA")
+    *_, alpha = (np.asarray(band, np.float32) for band in picture.split())
+    brightness = float((np.asarray(picture.convert("L"), np.float32) * alpha).sum() / max(float(alpha.sum()), 1.0))
+    page = "black" if brightness > 127 else "white"
+    laid = Image.alpha_composite(Image.new("RGBA", picture.size, page), picture)
+    return laid.convert("RGB"), [f"laid on {page}"]
+
+
+def _light(pixels: Grey) -> bool:
+    """Whether the ground of a picture is its light part; a blank one is judged by its own brightness."""
+    low, high = float(pixels.min()), float(pixels.max())
+    return _ground(pixels) > ((low + high) / 2 if high > low else 0.5)
 
 
 def _ground(pixels: Grey) -> float:
@@ -93,8 +97,8 @@ def _like_mnist(pixels: Grey, height: int, width: int) -> Grey:
     top = float(ink.max())
     if top == 0:
         return _resized(pixels, height, width)
-    rows, columns = (np.flatnonzero((ink > INK * top).any(axis=axis)) for axis in (1, 0))
-    cut = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] / top
+    box = _box(ink)
+    cut = ink[box] / top
     scale = DIGIT / SIDE * min(height, width) / max(cut.shape)
     small = _resized(cut, *(max(1, round(side * scale)) for side in cut.shape))
     placed = np.zeros((height, width), np.float32)
@@ -103,7 +107,25 @@ def _like_mnist(pixels: Grey, height: int, width: int) -> Grey:
     return placed
 
 
+def _box(ink: Grey) -> tuple[slice, slice]:
+    """Where the ink is. Looked for in a coarse copy, so that a speck or noise is no part of it."""
+    step = max(1, max(ink.shape) // COARSE)
+    coarse = _resized(ink, *(max(1, side // step) for side in ink.shape))
+    rows, columns = _extent(coarse)
+    down, across = ink.shape[0] / coarse.shape[0], ink.shape[1] / coarse.shape[1]
+    top, left = (max(floor((first - 1) * ratio), 0) for first, ratio in ((rows.start, down), (columns.start, across)))
+    rows, columns = _extent(ink[top : ceil((rows.stop + 1) * down), left : ceil((columns.stop + 1) * across)])
+    return slice(top + rows.start, top + rows.stop), slice(left + columns.start, left + columns.stop)
+
+
+def _extent(ink: Grey) -> tuple[slice, slice]:
+    """The rows and columns that hold ink."""
+    found = ink > INK * ink.max()
+    rows, columns = (np.flatnonzero(found.any(axis=axis)) for axis in (1, 0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
 def _place(mass: Grey, side: int) -> int:
-    """Where something begins whose centre of mass is to lie in the middle of ``side`` pixels."""
+    """Where something begins whose centre of mass is to lie at pixel ``side / 2``, as MNIST's does (14 of 0 … 27)."""
     centre = float((mass * np.arange(len(mass))).sum() / mass.sum())
-    return min(max(round((side - 1) / 2 - centre), 0), side - len(mass))
+    return min(max(round(side / 2 - centre), 0), side - len(mass))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import math
 import struct
+import warnings
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -31,6 +33,7 @@ NPZ_KEYS = (  # images and labels of the training set, images and labels of the 
 )
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
+ORIENTATION = 0x0112  # the EXIF tag
 GRAY_MODES = {"1", "L", "LA", "I", "I;16", "F"}
 
 # IDX files ------------------------------------------------------------------------------------------------------------
@@ -206,14 +209,39 @@ def _image_files(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
     return files
 
 
-def open_image(path: Path) -> Any:
-    """A PIL image whose header is read. Raises DataError."""
+@contextmanager
+def open_image(path: Path) -> Iterator[Any]:
+    """A PIL image, closed at the end. Raises DataError for what is no picture, or too large to be one."""
     from PIL import Image
 
-    try:
-        return Image.open(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as an image: {one_line(error)}") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks on damaged metadata
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path) as image:
+                yield image
+        except (
+            OSError,
+            ValueError,
+            SyntaxError,
+            Image.DecompressionBombError,
+            Image.DecompressionBombWarning,
+        ) as error:
+            reason = getattr(error, "strerror", None) or one_line(error)
+            raise DataError(f"{path}: cannot be read as an image: {reason}") from error
+
+
+def upright(image: Any) -> Any:
+    """The picture as it was taken: turned as its EXIF says, and with 8 bits a channel, which keep the whole range."""
+    from PIL import Image, ImageOps
+
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if image.mode[0] not in "IF":
+        return image
+    values = np.asarray(image, np.float32)  # modes of 16 bits ("I" too), or of floating point
+    top = 65535 if image.mode[0] == "I" else 1 if values.max() <= 1 else 255
+    return Image.fromarray(np.rint((values / top).clip(0, 1) * 255).astype(np.uint8))
 
 
 def _common_shape(paths: Iterable[Path]) -> tuple[int, int, int]:
@@ -222,7 +250,8 @@ def _common_shape(paths: Iterable[Path]) -> tuple[int, int, int]:
     gray = True
     for path in paths:
         with open_image(path) as image:
-            sizes[(image.height, image.width)] += 1
+            turned = image.getexif().get(ORIENTATION, 1) >= 5  # on its side
+            sizes[(image.width, image.height) if turned else (image.height, image.width)] += 1
             gray = gray and image.mode in GRAY_MODES
     height, width = max(sizes, key=lambda size: (sizes[size], size))
     return (1 if gray else 3), height, width
@@ -240,10 +269,7 @@ def _pixels(path: Path, shape: tuple[int, ...]) -> Tensor:
     if shape[0] not in (1, 3):
         raise DataError(f"{path}: images of a folder must have 1 or 3 channels, but {shape[0]} were asked for")
     with open_image(path) as image:
-        try:
-            converted = image.convert("L" if shape[0] == 1 else "RGB")
-        except (OSError, ValueError, SyntaxError) as error:
-            raise DataError(f"{path}: cannot be read as an image: {one_line(error)}") from error
+        converted = upright(image).convert("L" if shape[0] == 1 else "RGB")
     if (converted.height, converted.width) != shape[1:]:
         converted = converted.resize((shape[2], shape[1]), resample=2)  # PIL's Resampling.BILINEAR
     return torch.from_numpy(np.array(converted, np.uint8).reshape(shape[1], shape[2], shape[0]).transpose(2, 0, 1))
