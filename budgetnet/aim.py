@@ -14,6 +14,7 @@ all that there are.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,16 +32,17 @@ TARGET = 0.994
 @dataclass(frozen=True)
 class Aim:
     """What a study is for. ``target``: fraction of the test images that every one of the ``last`` epochs is to reach;
-    ``why``: why this aim at this step; ``analysis``: what a person adds to the sentences of the rules."""
+    ``why``: why this aim at this step; ``analysis``: what a person adds; ``place``: the file."""
 
     target: float = TARGET
     last: int = LAST
     why: tuple[Sentence, ...] = ()
     analysis: tuple[Sentence, ...] = ()
+    place: Path = Path(FILE)
 
     def __post_init__(self) -> None:
-        if not 0 < self.target <= 1:
-            raise StudyError(f"target must be above 0 and at most 100 percent, but is {100 * self.target:g}")
+        if not 0.01 <= self.target <= 1:  # who writes 0.994 means a fraction
+            raise StudyError(f"target must be from 1 to 100 percent, but is {100 * self.target:g}")
         if self.last < 1:
             raise StudyError(f"last must be at least 1 epoch, but is {self.last}")
 
@@ -52,16 +54,24 @@ def read_aim(folder: Path, target: float | None = None, last: int | None = None)
     """
     path = folder / FILE
     values: dict[str, Any] = {}
+    text = ""
     try:
-        values = _fields(parse_yaml(path.read_text(encoding="utf-8")))
+        text = path.read_text(encoding="utf-8")
+        values = _fields(parse_yaml(text))
     except FileNotFoundError:
         pass
     except OSError as error:
         raise StudyError(f"{path}: cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, ValueError, ModelError, StudyError) as error:
+    except (ModelError, StudyError) as error:
         raise StudyError(f"{path}: {error}") from None
+    except ValueError as error:
+        quotes = "; a sentence that begins with { needs quotes" if re.search(r"[-:]\s+\{", text) else ""
+        raise StudyError(f"{path}: {error}{quotes}") from None
     given = {"target": target, "last": last}
-    return Aim(**{**values, **{name: value for name, value in given.items() if value is not None}})
+    try:
+        return Aim(**{**values, **{name: value for name, value in given.items() if value is not None}}, place=path)
+    except StudyError as error:
+        raise StudyError(f"--{error}") from None
 
 
 def _fields(data: Any) -> dict[str, Any]:

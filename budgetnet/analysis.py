@@ -10,7 +10,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
-from budgetnet.errors import ModelError
+from budgetnet.errors import SentenceError
 from budgetnet.evidence import Evidence
 from budgetnet.facts import Accuracies, Case, facts_of, standard_error, swing
 from budgetnet.fields import extent, feature_field
@@ -149,20 +149,20 @@ RULES: tuple[Rule, ...] = (_held, _spread, _fit, _trend, _steadiness, _budget, _
 
 
 def sentences(case: Case) -> list[str]:
-    """The analysis: a sentence or two a rule, then those of a person. Raises ModelError where one of these is wrong."""
+    """The analysis: a sentence or two a rule, then those of a person. Raises SentenceError where one is wrong."""
     facts = facts_of(case)
     ours = [fill(template, facts) for rule in RULES if (template := rule(case))]
     return [*ours, *_said(case.evidence.provenance.analysis, facts, "analysis")]
 
 
 def _said(sentences: Sequence[Sentence], facts: Mapping[str, Fact], place: str) -> list[str]:
-    """A person's sentences, each claim checked. Raises ModelError that names the sentence's place."""
+    """A person's sentences, each claim checked. Raises SentenceError that names the sentence's place."""
     said = []
     for index, sentence in enumerate(sentences):
         try:
             said.append(sentence.said(facts))
-        except ModelError as error:
-            raise ModelError(f"{place}[{index}]: {error}") from None
+        except SentenceError as error:
+            raise SentenceError(f"{place}[{index}]: {error}") from None
     return said
 
 
@@ -231,7 +231,9 @@ def _origin(evidence: Evidence, facts: Mapping[str, Fact]) -> list[tuple[str, st
         ("recipe", recipe),
         ("trained by", "; ".join(_machines(evidence))),
         ("weights", f"{evidence.name}.safetensors, the last epoch of seed {evidence.confirmation.seeds[0]}"),
-        ("sha256", evidence.weights_sha256),
+        ("", f"sha256 {evidence.weights_sha256}"),
+        ("evidence", f"{evidence.name}.json, all that was recorded"),
+        ("", f"sha256 {evidence.digest}"),
     ]
 
 

@@ -108,15 +108,12 @@ def _print_result(console: Console, search: Search, as_json: bool) -> None:
 
 
 def _next_command(study: Study, trial: int) -> str:
-    """The command that freezes a trial; it names the study unless that is the one taken by default."""
+    """The command that freezes a trial."""
     from shlex import join
 
-    from budgetnet.study import newest
+    from budgetnet.study import options_of
 
-    default = study.where.is_default and newest() == study.where.name
-    place = [] if default else ["--study", study.where.name]
-    place += [] if study.where.is_default else ["--storage", study.where.url]
-    return join(["budgetnet", "freeze", *place, "--trial", str(trial)])
+    return join(["budgetnet", "freeze", *options_of(study.where), "--trial", str(trial)])
 
 
 def _kept(study: Study) -> str:

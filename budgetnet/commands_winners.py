@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from budgetnet.errors import StudyError
 from budgetnet.options import (
     DeviceOption,
     JsonOption,
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from budgetnet.results import Confirmation, EpochResult
     from budgetnet.winners import Contender, Winner
 
+
+MAX_DIGITS = 9  # of a trial's number
 
 LastOption = Annotated[
     int | None, typer.Option(help="How many last epochs must hold the target; by default the study's, else 5.")
@@ -82,9 +85,9 @@ def _confirmed(winner: Winner, seeds: range, workers: int | None, device: str, *
     if not quiet:
         typer.echo(f"trial {winner.trial} of {winner.study.where.name}: {winner.architecture}")
         kept = len(seeds) - len(missing)
-        have = f", {kept} of them kept from before" if kept else ""
+        have = f", {kept} kept from before" if kept else ""
         named = "seed 0" if len(seeds) == 1 else f"seeds 0 … {seeds[-1]}"
-        typer.echo(f"{named} on all training images{have}; test is read once an epoch, to report")
+        typer.echo(f"{named}{have}, on all training images; test is read once an epoch, to report")
     executor: Executor = local(workers, choose_device(device))
     try:
         return confirm_winner(winner, seeds, executor, None if quiet else _print_seed_epoch)
@@ -132,6 +135,8 @@ def _contender(text: str, study: str | None, storage: str | None, models: Path |
         from budgetnet.study import open_study
         from budgetnet.winners import trial_contender
 
+        if len(text) > MAX_DIGITS:
+            raise StudyError(f"--trial {text[:MAX_DIGITS]}…: no such trial")
         return trial_contender(open_study(study, storage), int(text))
     from budgetnet.models import file_with
     from budgetnet.winners import model_contender
@@ -161,6 +166,8 @@ def freeze(
 
     Example: budgetnet freeze --trial 42
     """
+    from shlex import quote
+
     from budgetnet.study import open_study
     from budgetnet.winners import Order, Winner, freeze_winner, seeds_to_freeze
 
@@ -176,7 +183,8 @@ def freeze(
     typer.echo(
         f"wrote {frozen.name} to {out}; weights {frozen.weights.name} and evidence {frozen.evidence.name} beside it"
     )
-    typer.echo(f"next: budgetnet verify {frozen.name}")
+    place = "" if out == Path("model.py") else f" --models {quote(str(out))}"
+    typer.echo(f"next: budgetnet verify {frozen.name}{place}")
 
 
 def verify(

@@ -9,6 +9,7 @@ from budgetnet.results import Confirmation
 from budgetnet.statistics import Interval, mcnemar, mean, mean_interval, paired_p, seeds_needed, std
 
 LEVEL = 0.05  # of a p-value, as the intervals are 95 %
+LEAST = 3  # shared seeds; two whose differences happen to be equal seem to have no spread at all
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,14 @@ class Comparison:
 
     @property
     def beyond_seeds(self) -> bool:
-        """Whether other seeds would hardly turn the sign of the difference."""
-        return self.interval is not None and 0 not in self.interval
+        """Whether other seeds would hardly turn the sign of the difference; fewer than three show too little."""
+        return self.n >= LEAST and self.interval is not None and 0 not in self.interval
 
     @property
     def beyond_images(self) -> bool:
-        """Whether other test images would hardly turn the sign, for the two networks of the first shared seed."""
-        return self.images_p < LEVEL
+        """Whether the images of the first shared seed say the same, and others would hardly turn that."""
+        same_side = (self.only_second - self.only_first) * self.gap > 0
+        return same_side and self.images_p < LEVEL
 
     @property
     def seeds_needed(self) -> int | None:
@@ -70,7 +72,7 @@ def compare(first: Confirmation, second: Confirmation) -> Comparison:
     if first.images != second.images:
         raise ModelError(f"only the same test images compare, but there are {first.images:,} and {second.images:,}")
     ours, theirs = ({run.seed: run for run in runs.runs} for runs in (first, second))
-    seeds = tuple(seed for seed in ours if seed in theirs)
+    seeds = tuple(sorted(ours.keys() & theirs.keys()))
     if not seeds:
         raise ModelError(
             f"a paired test needs shared seeds, but these are {', '.join(map(str, first.seeds))} "
@@ -79,7 +81,7 @@ def compare(first: Confirmation, second: Confirmation) -> Comparison:
     wrong, also_wrong = ({index for index, _ in runs[seeds[0]].outcome.wrong} for runs in (ours, theirs))
     return Comparison(
         seeds,
-        tuple(theirs[seed].final.accuracy - ours[seed].final.accuracy for seed in seeds),
+        tuple((theirs[seed].final.correct - ours[seed].final.correct) / first.images for seed in seeds),
         only_first=len(also_wrong - wrong),
         only_second=len(wrong - also_wrong),
     )

@@ -7,6 +7,7 @@ BudgetnetError            caught in cli.py alone: printed as "error: …", exit 
 ├── DataError             a data set that is missing, unreadable or of the wrong form
 ├── StudyError            a study or trial that is missing, locked, pruned, or belongs to another space
 ├── ModelError            a model file or class that is missing, taken, unreadable, or fails when run
+│   └── SentenceError     a sentence about a model that spells out a number, or whose claim does not hold
 ├── RecipeError           training hyperparameters out of range
 ├── TraceError            a module whose graph of layers cannot be read off
 ├── AuditError            two ways of counting disagree, or an operator was not counted
@@ -41,6 +42,10 @@ class StudyError(BudgetnetError):
 
 class ModelError(BudgetnetError):
     """A model file or class that is missing, taken or broken."""
+
+
+class SentenceError(ModelError):
+    """A sentence that spells out a number, names a fact that is none, or claims what does not hold."""
 
 
 class RecipeError(BudgetnetError):

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ from budgetnet.results import LAST, Confirmation
 from budgetnet.sentences import Sentence, sentences_of
 
 FORMAT = 2
+FIELDS = {
+    *("format", "name", "notation", "weights_sha256"),
+    *("provenance", "architecture", "recipe", "confirmation"),
+}
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,11 @@ class Provenance:
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not all(spread > 0 for spread in self.std):
             raise ModelError(f"mean and std must be as many, and std above 0, but are {self.mean} and {self.std}")
-        if not 0 <= self.target <= 1:
-            raise ModelError(f"the target must be a fraction between 0 and 1, but is {self.target}")
+        for name in ("target", "validation_accuracy"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ModelError(f"{name} must be a fraction between 0 and 1, but is {str(getattr(self, name))[:30]}")
+        if not 1 <= self.budget < 2**63:
+            raise ModelError(f"the budget must be at least 1, but is {self.budget}")
         if self.last < 1:
             raise ModelError(f"the target must name at least 1 last epoch, but got last={self.last}")
 
@@ -79,6 +87,11 @@ class Evidence:
         """Epochs that must reach the target: as many as asked for, or all of a shorter run."""
         return min(self.provenance.last, self.confirmation.epochs)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the record; it stands in the text block, so neither changes without the other."""
+        return sha256(self.to_json().encode()).hexdigest()
+
     def to_json(self) -> str:
         """Readable, and the same text for the same record."""
         record = {
@@ -99,11 +112,13 @@ class Evidence:
         data = _parsed(text)
         if data.get("format") != FORMAT:
             raise ModelError(f"evidence.format must be {FORMAT}, but is {data.get('format')!r}")
+        if set(data) != FIELDS:
+            raise ModelError(f"evidence must have the fields {', '.join(sorted(FIELDS))}")
         for name in ("name", "weights_sha256"):
             if not isinstance(data.get(name), str):
                 raise ModelError(f"evidence.{name} must be text, but is {data.get(name)!r}")
         try:
-            return Evidence(
+            evidence = Evidence(
                 data["name"],
                 Architecture.from_dict(_mapping(data, "architecture")),
                 Recipe.from_dict(_mapping(data, "recipe")),
@@ -113,6 +128,9 @@ class Evidence:
             )
         except (ArchitectureError, RecipeError) as error:
             raise ModelError(f"evidence: {error}") from error
+        if data["notation"] != str(evidence.architecture):
+            raise ModelError(f"evidence.notation must be {evidence.architecture}, but is {data['notation']!r}")
+        return evidence
 
 
 def read_evidence(path: Path) -> Evidence:
@@ -137,7 +155,7 @@ def frozen_digest(path: Path) -> str | None:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return read_evidence(path).weights_sha256
     ours = isinstance(data, dict) and "weights_sha256" in data
     return read_evidence(path).weights_sha256 if ours else None
@@ -146,7 +164,7 @@ def frozen_digest(path: Path) -> str | None:
 def _parsed(text: str) -> dict[str, Any]:
     try:
         data = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also for an integer of thousands of digits
         raise ModelError(f"evidence is not JSON: {error}") from error
     if not isinstance(data, dict):
         raise ModelError("evidence must be a mapping")

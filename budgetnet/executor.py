@@ -268,8 +268,18 @@ def choose_device(device: str) -> str:
     return device
 
 
+def check_workers(workers: int | None) -> None:
+    """Raise WorkerError for fewer than none."""
+    if workers is not None and workers < 0:
+        raise WorkerError(f"--workers must be at least 0, but got {workers}")
+
+
 def local(workers: int | None, device: str) -> Executor:
-    """The executor for this machine. ``workers``: processes, by default one a core (a GPU: one each); 0: none."""
+    """The executor for this machine. ``workers``: processes, by default one a core (a GPU: one each); 0: none.
+
+    Raises WorkerError.
+    """
+    check_workers(workers)
     if workers == 0:
         return InProcess(device)
     if workers is None:

@@ -65,7 +65,7 @@ class Accuracies:
 
     def signed(self, difference: float) -> str:
         """``+0.05``."""
-        return f"{100 * difference:+.{self.decimals}f}"
+        return f"{round(100 * difference, self.decimals) + 0.0:+.{self.decimals}f}"  # never -0.00
 
     def signed_interval(self, interval: Interval) -> str:
         """``-0.02 to +0.08 points``."""

@@ -20,7 +20,8 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 
 from budgetnet.budget import Limits
 from budgetnet.data import load
-from budgetnet.errors import DataError, StudyError, WorkerError
+from budgetnet.errors import DataError, StudyError
+from budgetnet.executor import check_workers
 from budgetnet.recipe import RANGES
 from budgetnet.space import SearchSpace, load_space
 from budgetnet.study import STUDIES, Settings, StudyPlace, place
@@ -74,8 +75,7 @@ class Request:
         """Everything that can be checked without training. Raises BudgetnetError; writes nothing."""
         plan = Plan(self.trials, self.sampler, self.pruner, self.timeout)
         limits = Limits(self.budget, self.max_macs, self.max_activations)
-        if self.workers is not None and self.workers < 0:
-            raise WorkerError(f"--workers must be at least 0, but got {self.workers}")
+        check_workers(self.workers)
         check_seed(self.seed)
         if not 1 <= self.epochs <= MAX_EPOCHS:
             raise StudyError(f"--epochs must be between 1 and {MAX_EPOCHS}, but got {self.epochs}")

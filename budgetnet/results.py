@@ -14,6 +14,7 @@ from budgetnet.errors import ModelError
 from budgetnet.statistics import Interval, mean, mean_interval, std, wilson
 
 LAST = 5  # epochs that must all reach the target
+MOST_THREADS = 4096
 
 T = TypeVar("T")
 
@@ -66,6 +67,13 @@ class Machine:
     threads: int
     together: int = 1  # seeds that shared every step
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.threads <= MOST_THREADS or self.together < 1:
+            raise ModelError(
+                f"threads must be from 1 to {MOST_THREADS:,} and together at least 1, "
+                f"but are {self.threads:,} and {self.together:,}"
+            )
+
     def __str__(self) -> str:
         threads = f"{self.threads} thread{'' if self.threads == 1 else 's'} of " if self.device == "cpu" else ""
         shared = f", {self.together} seeds together" if self.together > 1 else ""
@@ -94,6 +102,11 @@ class SeedRun:
             raise ModelError(
                 f"seed {self.seed}: the last epoch has {self.final.total - self.final.correct:,} images wrong, "
                 f"but {len(self.outcome.wrong):,} are listed"
+            )
+        if self.outcome.wrong and self.outcome.wrong[-1][0] >= self.final.total:
+            raise ModelError(
+                f"seed {self.seed}: there are {self.final.total:,} test images, "
+                f"but image {self.outcome.wrong[-1][0]:,} is listed as wrong"
             )
 
     @property
@@ -169,10 +182,12 @@ class Confirmation:
             raise ModelError("a confirmation needs at least one seed, but got none")
         if len(set(self.seeds)) != len(self.runs):
             raise ModelError(f"a confirmation needs different seeds, but got {', '.join(map(str, self.seeds))}")
-        for what in ("epochs", "test images"):
-            sizes = [len(run.epochs) if what == "epochs" else run.final.total for run in self.runs]
-            if len(set(sizes)) > 1:
-                raise ModelError(f"every seed needs the same number of {what}, but they have {sizes}")
+        lengths = [len(run.epochs) for run in self.runs]
+        if len(set(lengths)) > 1:
+            raise ModelError(f"every seed needs the same number of epochs, but they have {lengths}")
+        totals = {epoch.total for run in self.runs for epoch in run.epochs}
+        if len(totals) > 1:
+            raise ModelError(f"every epoch needs the same number of test images, but they have {sorted(totals)}")
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -262,10 +277,15 @@ def _plain(kind: type[T], place: str, data: Any) -> T:
     _check_fields(kind, place, data)
     for field in fields(kind):  # type: ignore[arg-type]
         value, word = data[field.name], str(field.type)
-        if isinstance(value, bool) or not isinstance(value, _TYPES[word]):
+        if isinstance(value, bool) or not isinstance(value, _TYPES[word]) or not _in_reach(value):
             what = "a text" if word == "str" else "a number"
             raise ModelError(f"{place}.{field.name} must be {what}, but is {value!r}")
     return kind(**data)
+
+
+def _in_reach(value: object) -> bool:
+    """Whether a number can be computed with: JSON may hold integers beyond every float."""
+    return not isinstance(value, int) or abs(value) < 2**63
 
 
 def _check_fields(kind: type, place: str, data: Any) -> None:
@@ -276,7 +296,9 @@ def _check_fields(kind: type, place: str, data: Any) -> None:
 
 def _epoch(place: str, data: Any) -> EpochResult:
     epoch = _plain(EpochResult, place, data)
-    if not 0 <= epoch.correct <= epoch.total or epoch.accuracy != epoch.correct / max(epoch.total, 1):
+    if epoch.total < 1:
+        raise ModelError(f"{place}.total must be at least 1 image, but is {epoch.total:,}")
+    if not 0 <= epoch.correct <= epoch.total or epoch.accuracy != epoch.correct / epoch.total:
         raise ModelError(f"{place}.accuracy must be {epoch.correct:,} / {epoch.total:,}, but is {epoch.accuracy!r}")
     return epoch
 
@@ -297,7 +319,7 @@ def _outcome(place: str, data: Any) -> Outcome:
 
 
 def _whole(place: str, value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
+    if not isinstance(value, int) or isinstance(value, bool) or not _in_reach(value):
         raise ModelError(f"{place} must be a whole number, but is {value!r}")
     return value
 

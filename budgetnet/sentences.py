@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from budgetnet.errors import ModelError
+from budgetnet.errors import SentenceError
 
 OPERATORS = {
     ">": operator.gt,
@@ -53,31 +53,33 @@ class Fact:
 class Sentence:
     """One sentence of a person. ``claim``: what makes it true, comparisons of facts (or of one with 0) joined by "and".
 
-    Raises ModelError for a number that is spelled out, and for a comparison without a claim.
+    Raises SentenceError for a number that is spelled out, and for a comparison without a claim.
     """
 
     text: str
     claim: str = ""
 
     def __post_init__(self) -> None:
+        if not self.text:
+            raise SentenceError("a sentence needs a text")
         if found := _NUMBER.search(_NAME.sub("", self.text)):
-            raise ModelError(
+            raise SentenceError(
                 f"a number is written as the name of a fact, such as {{mean}}, "
                 f"but {self.text!r} spells out {found[0]!r}"
             )
         if not self.claim and (found := _COMPARES.search(_NAME.sub("", self.text))):
-            raise ModelError(
+            raise SentenceError(
                 f"{self.text!r} compares ({found[0]!r}), "
                 "so it needs a claim that backs it, such as mean > previous_mean"
             )
         _comparisons(self.claim)
 
     def said(self, facts: Mapping[str, Fact]) -> str:
-        """The sentence with its numbers filled in. Raises ModelError where its claim does not hold."""
+        """The sentence with its numbers filled in. Raises SentenceError where its claim does not hold."""
         for left, sign, right in _comparisons(self.claim):
             first, second = _value(left, facts), _value(right, facts)
             if not OPERATORS[sign](first, second):
-                raise ModelError(f"{self.text!r} claims {left} {sign} {right}, but that is {first:g} and {second:g}")
+                raise SentenceError(f"{self.text!r} claims {left} {sign} {right}, but that is {first:g} and {second:g}")
         return fill(self.text, facts)
 
     def to_dict(self) -> dict[str, str]:
@@ -85,7 +87,7 @@ class Sentence:
 
     @staticmethod
     def from_dict(data: Any) -> Sentence:
-        """A text, or a mapping with ``text`` and ``claim``. Raises ModelError."""
+        """A text, or a mapping with ``text`` and ``claim``. Raises SentenceError."""
         if isinstance(data, str):
             return Sentence(" ".join(data.split()))
         if (
@@ -94,31 +96,33 @@ class Sentence:
             and all(isinstance(v, str) for v in data.values())
         ):
             return Sentence(" ".join(data.get("text", "").split()), data.get("claim", ""))
-        raise ModelError(f"a sentence must be a text, or text and claim, but is {data!r}")
+        quotes = "; one that begins with { needs quotes" if isinstance(data, Mapping) else ""
+        raise SentenceError(f"a sentence must be a text, or text and claim, but is {data!r}{quotes}")
 
 
 def sentences_of(data: Any, place: str) -> tuple[Sentence, ...]:
-    """One sentence, or a list of them, as a file holds them. Raises ModelError that names the place."""
+    """One sentence, or a list of them, as a file holds them. Raises SentenceError that names the place."""
     found = []
     for index, item in enumerate(data if isinstance(data, list | tuple) else [data]):
         try:
             found.append(Sentence.from_dict(item))
-        except ModelError as error:
-            raise ModelError(f"{place}[{index}]: {error}") from None
+        except SentenceError as error:
+            raise SentenceError(f"{place}[{index}]: {error}") from None
     return tuple(found)
 
 
 def fill(template: str, facts: Mapping[str, Fact]) -> str:
-    """The template with every ``{name}`` replaced by its fact. Raises ModelError for an unknown name, and for a digit:
-    a number that nobody recorded could be wrong."""
+    """The template with every ``{name}`` replaced by its fact.
+
+    Raises SentenceError for an unknown name, and for a digit: a number that nobody recorded could be wrong."""
     if found := re.search(r"[\d{}]", _NAME.sub("", template)):
-        raise ModelError(f"a sentence names its numbers as {{facts}}, but {template!r} spells out {found[0]!r}")
+        raise SentenceError(f"a sentence names its numbers as {{facts}}, but {template!r} spells out {found[0]!r}")
     return _NAME.sub(lambda match: _fact(match[1], facts).words, template)
 
 
 def _fact(name: str, facts: Mapping[str, Fact]) -> Fact:
     if name not in facts:
-        raise ModelError(f"there is no fact {name!r}; there are {', '.join(sorted(facts))}")
+        raise SentenceError(f"there is no fact {name!r}; there are {', '.join(sorted(facts))}")
     return facts[name]
 
 
@@ -128,17 +132,17 @@ def _value(name: str, facts: Mapping[str, Fact]) -> float:
     value = _fact(name, facts).value
     if value is None:
         numbers = ", ".join(sorted(key for key, fact in facts.items() if fact.value is not None))
-        raise ModelError(f"the fact {name!r} is no number that can be compared; these are: {numbers}")
+        raise SentenceError(f"the fact {name!r} is no number that can be compared; these are: {numbers}")
     return value
 
 
 def _comparisons(claim: str) -> Sequence[tuple[str, str, str]]:
-    """The claim's parts. Raises ModelError unless it reads like ``mean > previous_mean and used < budget``."""
+    """The claim's parts. Raises SentenceError unless it reads like ``mean > previous_mean and used < budget``."""
     parts = [part.strip() for part in claim.split(" and ")] if claim else []
     found = []
     for part in parts:
         match = _CLAIM.fullmatch(part)
         if match is None or any(name[0].isdigit() and name != "0" for name in (match[1], match[3])):
-            raise ModelError(f"a claim reads like mean > previous_mean or difference_low > 0, but got {part!r}")
+            raise SentenceError(f"a claim reads like mean > previous_mean or difference_low > 0, but got {part!r}")
         found.append((match[1], match[2], match[3]))
     return found

@@ -43,13 +43,16 @@ def answers_alone(path: Path, name: str, weights: Path, shape: Shape) -> str:
     """
     command = [sys.executable, "-c", _SCRIPT, str(path.resolve()), name, str(weights.resolve()), *map(str, shape)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=TIMEOUT)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ModelError(f"{path}: {name} does not run alone: {error}") from None
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise ModelError(f"{path}: {name} does not run alone: {lines[-1]}")
-    return done.stdout.split()[-1]
+    words = done.stdout.split()
+    if not words:
+        raise ModelError(f"{path}: {name} does not run alone: it ends without an answer")
+    return words[-1]
 
 
 @torch.inference_mode()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil, comb, exp, fsum, lgamma, log, sqrt
+from functools import lru_cache
+from math import comb, exp, fsum, lgamma, log, sqrt
 from statistics import NormalDist
 
 CONFIDENCE = 0.95
+MOST_SEEDS = 100_000  # nobody will train more
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +95,25 @@ def paired_p(differences: Sequence[float]) -> float | None:
 def seeds_needed(gap: float, spread: float, power: float = 0.8, confidence: float = CONFIDENCE) -> int | None:
     """Pairs from which a paired test finds a true mean difference ``gap`` with the given power; None for no gap.
 
-    n = ((t + t') s / gap)², t and t' the quantiles of confidence and power at n - 1 degrees of freedom, by iteration.
+    The least n of ((t + t') s / gap)² <= n, t and t' the quantiles of confidence and power at n - 1 degrees of freedom.
     """
     if gap == 0 or spread == 0:
         return None
-    n = 2
-    while n < 100_000:
+
+    def enough(n: int) -> bool:
         t = t_quantile((1 + _checked(confidence)) / 2, n - 1) + t_quantile(power, n - 1)
-        needed = ceil((t * spread / gap) ** 2)
-        if needed <= n:
-            return n
-        n = max(n + 1, min(needed, n * 2))
-    return None
+        return (t * spread / gap) ** 2 <= n
+
+    high = 2
+    while not enough(high):
+        high *= 2
+        if high > MOST_SEEDS:
+            return None
+    low = high // 2  # not enough, unless it is 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -117,7 +126,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
         raise ValueError(f"counts must be 0 or more, but got {only_first} and {only_second}")
     n = only_first + only_second
     tail = sum(comb(n, k) for k in range(min(only_first, only_second) + 1))
-    return min(1.0, 2 * tail / float(2**n))
+    return min(1.0, 2 * tail / (1 << n))
 
 
 def t_cdf(t: float, freedom: float) -> float:
@@ -129,6 +138,7 @@ def t_cdf(t: float, freedom: float) -> float:
     return 1 - tail if t > 0 else tail
 
 
+@lru_cache(maxsize=256)
 def t_quantile(probability: float, freedom: float) -> float:
     """Inverse of ``t_cdf``, by bisection."""
     if not 0 < probability < 1 or freedom <= 0:

@@ -163,6 +163,13 @@ def newest(root: Path = STUDIES) -> str:
     return max(found, key=lambda path: path.stat().st_mtime).parent.name
 
 
+def options_of(where: StudyPlace) -> list[str]:
+    """The options that name a study on the command line; none for the one that is taken by default."""
+    if where.is_default and newest() == where.name:
+        return []
+    return ["--study", where.name, *([] if where.is_default else ["--storage", where.url])]
+
+
 class Study:
     """An open study: reading its records, and the Optuna study itself for the coordinator."""
 
@@ -294,7 +301,9 @@ def locked(where: StudyPlace) -> Iterator[None]:
             lock.acquire()
         except Timeout:
             who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
-            raise StudyError(f"study {where.name} is in use by {who}; wait for it or choose --study NAME") from None
+            raise StudyError(
+                f"study {where.name} is in use by {who}; wait until it ends, or name another study"
+            ) from None
     try:
         with storage_errors(where):
             holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")

@@ -27,8 +27,8 @@ def confirmation_lines(runs: Confirmation, target: float, last: int, width: int)
         "",
         f"last epoch: {written.bare(runs.mean)}{spread} % ({over}{between})",
         f"training images as they are: {written.percent(runs.clean_train)} (the same weights)",
-        f"lowest of the last {plural(last, 'epoch')}: {written.percent(min(runs.lowest(last)))}",
-        f"{written.percent(target)} in every one of the last {plural(last, 'epoch')}: {held.passes} of "
+        f"lowest of {_the_last(last)}: {written.percent(min(runs.lowest(last)))}",
+        f"{written.percent(target)} {'in' if last == 1 else 'in every one of'} {_the_last(last)}: {held.passes} of "
         f"{plural(held.n, 'seed')} (95 % Wilson interval {share(held.interval.low)} to {share(held.interval.high)})",
         f"conclusion: {conclusion(runs, target, last)}",
     ]
@@ -40,21 +40,21 @@ def conclusion(runs: Confirmation, target: float, last: int) -> str:
     if runs.n == 1:
         return "one seed says nothing about the next: neither that the target holds nor that it fails"
     if held.passes == held.n:
-        may = f"it held in all {held.n} seeds"
-        may_not = f"that it always does: up to {share(1 - held.interval.low)} of all seeds might still fail"
+        may = f"it held in each of {held.n} seeds"
+        may_not = f"that it always does, for up to {share(1 - held.interval.low)} of all seeds might fail"
     elif held.passes:
         may = f"whether it holds depends on the seed ({held.passes} of {held.n} did)"
         may_not = "that it holds, by pointing at a seed that did"
     else:
-        may = f"it did not hold in any of {held.n} seeds"
-        may_not = f"that it never does: up to {share(held.interval.high)} of all seeds might"
+        may = f"it held in none of {held.n} seeds"
+        may_not = f"that it never does, for up to {share(held.interval.high)} of all seeds might hold"
     assert runs.interval is not None
     where = (
         "at or above" if runs.interval.low >= target else "below" if runs.interval.high < target else "on both sides of"
     )
     mean = f"the interval of the mean last epoch lies {where} {written.percent(target)}"
     images = f"other test images would shift all of it by some {written.points(standard_error(runs))}"
-    return f"may be said: {may}, and {mean}; may not: {may_not}; {images}"
+    return f"may be said: {may}, and {mean}; may not be said: {may_not}; {images}"
 
 
 def _table(runs: Confirmation, target: float, last: int, width: int) -> list[str]:
@@ -95,6 +95,10 @@ def confirmation_dict(runs: Confirmation, target: float, last: int) -> dict[str,
     }
 
 
+def _the_last(count: int) -> str:
+    return "the last epoch" if count == 1 else f"the last {count} epochs"
+
+
 def _interval(written: Accuracies, interval: Interval) -> str:
     return f"{written.bare(max(interval.low, 0))} to {written.percent(min(interval.high, 1))}"
 
@@ -111,7 +115,7 @@ def comparison_lines(found: Comparison, names: tuple[str, str], runs: Sequence[C
     return [
         f"{second} less {first}: {written.signed(found.gap)} points{interval}{p}",
         f"  last epoch on test, paired over {plural(found.n, 'shared seed')} ({', '.join(map(str, found.seeds))})",
-        *(f"  {name}: {_mean(written, run)}" for name, run in zip(names, runs, strict=True)),
+        *(f"  {name}: {_mean(written, _shared(run, found.seeds))}" for name, run in zip(names, runs, strict=True)),
         f"images, networks of seed {found.seeds[0]}: {found.only_second} only {second} classifies correctly, "
         f"{found.only_first} only {first}; McNemar's exact p {probability(found.images_p)}",
         f"conclusion: {comparison_verdict(found, names, written)}",
@@ -122,21 +126,28 @@ def comparison_verdict(found: Comparison, names: tuple[str, str], written: Accur
     """Whether the second is better, in one line."""
     first, second = names
     if not found.beyond_seeds:
-        known = "a single seed shows no spread" if found.n == 1 else "the interval holds 0"
+        few = {1: "a single seed shows no spread", 2: "two seeds show too little of the spread"}
+        known = few.get(found.n, "the interval holds 0")
         more = found.seeds_needed
-        enough = f"; a difference of this size would take about {plural(more, 'seed')} to show" if more else ""
+        enough = f"; a difference of this size would take about {plural(more, 'seed')} in all to show" if more else ""
         return f"not distinguishable with n = {found.n}: {known}{enough}"
     is_ = "better" if found.gap > 0 else "worse"
-    images = "and other test images would hardly change that"
-    if not found.beyond_images:
-        images = "though the images on which seed "
-        images += f"{found.seeds[0]}'s networks differ do not show it: other test images might"
+    images = (
+        f"though the images on which seed {found.seeds[0]}'s networks differ do not show it: other test images might"
+    )
+    if found.beyond_images:
+        images = "and other test images would hardly change that"
     return f"{second} is {is_} than {first} by {written.points(found.gap)} on these test images, {images}"
 
 
 def _mean(written: Accuracies, runs: Confirmation) -> str:
     spread = "" if runs.std is None else f" ± {written.bare(runs.std)}"
     return f"{written.bare(runs.mean)}{spread} % ({plural(runs.n, 'seed')})"
+
+
+def _shared(runs: Confirmation, seeds: Sequence[int]) -> Confirmation:
+    """Only the seeds that are compared."""
+    return Confirmation(tuple(run for run in runs.runs if run.seed in seeds))
 
 
 def comparison_dict(found: Comparison, names: tuple[str, str], runs: Sequence[Confirmation]) -> dict[str, Any]:
@@ -150,7 +161,7 @@ def comparison_dict(found: Comparison, names: tuple[str, str], runs: Sequence[Co
         "n": found.n,
         "seeds": list(found.seeds),
         "differences": list(found.differences),
-        "means": [run.mean for run in runs],
+        "means": [_shared(run, found.seeds).mean for run in runs],
         "only_first": found.only_first,
         "only_second": found.only_second,
         "images_p": found.images_p,

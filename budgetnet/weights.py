@@ -66,7 +66,7 @@ def _truncated(content: bytes) -> str:
     try:
         header = json.loads(content[HEADER:start])
         whole = start + max((tensor["data_offsets"][1] for tensor in header.values() if "dtype" in tensor), default=0)
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
         whole = start if len(content) < start < MAX_HEADER else 0
     return f"is truncated, {len(content):,} bytes of {whole:,} or more are left" if len(content) < whole else ""
 

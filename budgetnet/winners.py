@@ -6,20 +6,21 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import join
 
 from budgetnet.aim import Aim
 from budgetnet.architecture import Architecture
 from budgetnet.comparison import Comparison, compare
 from budgetnet.confirm import confirm
 from budgetnet.data import load
-from budgetnet.errors import ModelError, StudyError
+from budgetnet.errors import ModelError, SentenceError, StudyError
 from budgetnet.evidence import Provenance, read_evidence
 from budgetnet.executor import Executor
 from budgetnet.freeze import Frozen, evidence_path, freeze
 from budgetnet.modelfile import check_name, free_name
 from budgetnet.recipe import Recipe
 from budgetnet.results import Confirmation, EpochResult, SeedRun
-from budgetnet.study import Study, TrialRecord, locked, storage_errors
+from budgetnet.study import Study, TrialRecord, locked, options_of, storage_errors
 
 MAX_SEEDS = 1000
 SEEDS = 3  # of a freeze where nothing is confirmed yet
@@ -56,7 +57,8 @@ class Winner:
         """All seeds that are kept. Raises StudyError when there are none."""
         runs = self.runs()
         if not runs:
-            raise StudyError(f"trial {self.trial} is not confirmed; do so with: budgetnet confirm --trial {self.trial}")
+            command = join(["budgetnet", "confirm", *options_of(self.study.where), "--trial", str(self.trial)])
+            raise StudyError(f"trial {self.trial} is not confirmed; do so with: {command}")
         return Confirmation(tuple(runs.values()))
 
     def missing(self, seeds: Sequence[int]) -> list[int]:
@@ -99,12 +101,11 @@ def confirm_winner(
 
     Raises BudgetnetError; seeds that ended before stay with the study.
     """
-    missing = winner.missing(seeds)
-    runs = winner.runs()
-    if not missing:
-        return Confirmation(tuple(runs[seed] for seed in seeds))
+    if not winner.missing(seeds):
+        return _kept(winner, seeds)
     weights = winner.study.weights(winner.trial, seeds[0])
     with locked(winner.study.where):
+        missing, runs = winner.missing(seeds), winner.runs()  # somebody else may have trained since
         with storage_errors(winner.study.where):
             weights.parent.mkdir(parents=True, exist_ok=True)
             if seeds[0] in missing:
@@ -120,6 +121,11 @@ def confirm_winner(
             on_epoch=on_epoch,
             on_run=lambda run: winner.study.keep_run(winner.trial, run),
         )
+
+
+def _kept(winner: Winner, seeds: Sequence[int]) -> Confirmation:
+    runs = winner.runs()
+    return Confirmation(tuple(runs[seed] for seed in seeds))
 
 
 @dataclass(frozen=True)
@@ -158,16 +164,19 @@ def freeze_winner(winner: Winner, confirmation: Confirmation, aim: Aim, order: O
         aim=aim.why,
         analysis=aim.analysis,
     )
-    return freeze(
-        winner.architecture,
-        winner.recipe,
-        confirmation,
-        provenance,
-        winner.study.weights(winner.trial, confirmation.seeds[0]),
-        out=order.out,
-        name=order.name,
-        force=order.force,
-    )
+    try:
+        return freeze(
+            winner.architecture,
+            winner.recipe,
+            confirmation,
+            provenance,
+            winner.study.weights(winner.trial, confirmation.seeds[0]),
+            out=order.out,
+            name=order.name,
+            force=order.force,
+        )
+    except SentenceError as error:
+        raise ModelError(f"{aim.place}: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -399,7 +399,7 @@ def test_export_as_json(own: Shop, monkeypatch: pytest.MonkeyPatch, capfd: pytes
         (["", "--onnx", "m.onnx"], "a model's name must be a Python identifier like Model_3, but got ''"),
         (["Residual", "--onnx", "m.onnx"], "a model cannot be called Residual"),
         (["Model_1", "--onnx", "nowhere/m.onnx"], "--onnx nowhere/m.onnx: there is no folder "),
-        (["Model_1", "--onnx", "a_folder"], "cannot be written: "),
+        (["Model_1", "--onnx", "a_folder"], "--onnx a_folder: must be a file, but is a folder"),
         (["Model_1"], "Missing option '--onnx'"),
         (["Model_1", "--onnx", "m.onnx", "--models", "none.py"], "none.py: there is no such file"),
         (["Unfrozen", "--onnx", "m.onnx", "--models", "other.py"], "Unfrozen.json: cannot be read: No such file"),

@@ -112,7 +112,9 @@ def test_whatever_a_shipped_space_draws_can_be_frozen(workshop: Workshop, space:
     drawn = load_space(space)
     for seed in range(20):
         with suppress(ArchitectureError, BudgetError):
-            workshop.freeze(drawn.draw(RandomDraw(seed)).fit(Limits(budget)), origin=replace(PROVENANCE, budget=budget))
+            network = drawn.draw(RandomDraw(seed)).fit(Limits(budget))
+            normalisation = {"mean": (0.5,) * network.input_shape[0], "std": (0.25,) * network.input_shape[0]}
+            workshop.freeze(network, origin=replace(PROVENANCE, budget=budget, **normalisation))
     file = ModelFile.read(workshop.out)
     assert len(file.classes) > 9
     for name in [name for name in file.classes if name != "Residual"]:

@@ -52,7 +52,7 @@ def test_json_round_trip() -> None:
         ((), "at least one seed"),
         ((run(1, 5), run(1, 6)), "needs different seeds, but got 1, 1"),
         ((run(1, 5, 6), run(2, 6)), r"every seed needs the same number of epochs, but they have \[2, 1\]"),
-        ((run(1, 5), run(2, 5, total=9)), r"the same number of test images, but they have \[10000, 9\]"),
+        ((run(1, 5), run(2, 5, total=9)), r"the same number of test images, but they have \[9, 10000\]"),
     ],
 )
 def test_impossible_confirmations_are_refused(runs: tuple[SeedRun, ...], message: str) -> None:

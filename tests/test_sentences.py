@@ -135,7 +135,7 @@ analysis:
 
 
 def test_the_file_of_a_study(tmp_path: Path) -> None:
-    assert read_aim(tmp_path) == Aim(0.994, 5)
+    assert read_aim(tmp_path) == Aim(0.994, 5, place=tmp_path / "study.yaml")
     (tmp_path / "study.yaml").write_text(FILE)
     aim = read_aim(tmp_path)
     assert (aim.target, aim.last) == (0.99, 3)
@@ -152,13 +152,19 @@ def test_the_file_of_a_study(tmp_path: Path) -> None:
         ("", "must be a mapping with target, last, aim, analysis, but is None"),
         ("tarket: 99", "tarket: must be one of target, last, aim, analysis"),
         ("target: high", "target: must be a percentage, but is 'high'"),
-        ("target: 9940", "target must be above 0 and at most 100 percent, but is 9940"),
-        ("target: .nan", "target must be above 0 and at most 100 percent, but is nan"),
+        ("target: 9940", "target must be from 1 to 100 percent, but is 9940"),
+        ("target: 0.994", "target must be from 1 to 100 percent, but is 0.994"),
+        ("target: .nan", "target must be from 1 to 100 percent, but is nan"),
         ("last: 2.5", "last: must be a whole number of epochs, but is 2.5"),
         ("last: 0", "last must be at least 1 epoch, but is 0"),
         ("aim: It holds 99.4 %.", "aim[0]: a number is written as the name of a fact"),
         ("analysis: [a, It is better.]", "analysis[1]: 'It is better.' compares ('better')"),
         ("analysis: [{mean} is fine]", "is not YAML: "),
+        (
+            "aim: {mean}",
+            "aim[0]: a sentence must be a text, or text and claim, but is {'mean': None}; one that begins with {",
+        ),
+        ("analysis: [{claim: mean > 0}]", "analysis[0]: a sentence needs a text"),
         ("a: !!python/object/apply:os.system [ls]", "is not YAML: "),
     ],
 )
