@@ -6,6 +6,7 @@ The text block, ``verify`` and a comparison with the next model all read this re
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
@@ -21,6 +22,7 @@ from budgetnet.results import LAST, Confirmation
 from budgetnet.sentences import Sentence, sentences_of
 
 FORMAT = 2
+_PAIR = re.compile(r"\[\s+(-?[\d.e+-]+),\s+(-?[\d.e+-]+)\s+\]")  # two numbers need no line each
 FIELDS = {
     *("format", "name", "notation", "weights_sha256"),
     *("provenance", "architecture", "recipe", "confirmation"),
@@ -104,7 +106,8 @@ class Evidence:
             "recipe": self.recipe.to_dict(),
             "confirmation": self.confirmation.to_dict(),
         }
-        return json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+        return _PAIR.sub(r"[\1, \2]", text) + "\n"
 
     @staticmethod
     def from_json(text: str) -> Evidence:

@@ -7,34 +7,45 @@ class Model_1(nn.Module):
     """(N, 1, 28, 28) images → (N, 10) logits, 7,790 params.
 
     Target: at least 99.40 % of the test images in every one of the last 5 of 15 epochs, with fewer than 8,000 params.
+    This is the task's own target, asked of a first search with the defaults: it shows what these reach before anything
+    is tuned.
 
-    Result: 99.43 ± 0.04 % (mean ± standard deviation of the last epoch over 3 seeds, 10,000 test images).
+    Result: 99.46 ± 0.08 % (mean ± standard deviation of the last epoch over 10 seeds, 10,000 test images).
         params       7,790 / 8,000
         MACs         1,193,310
         activations  14,896 at the peak
-        best train   99.43 %
-        best test    99.50 % (chosen on test, so it flatters)
-        lowest       99.37 % in the last 5 epochs of any seed
-        held         0 of 3 seeds
-        seed 0       99.43 99.39 99.39 99.39 99.40 % (last 5 epochs)
-        seed 1       99.37 99.44 99.48 99.50 99.48 % (last 5 epochs)
-        seed 2       99.37 99.39 99.43 99.41 99.41 % (last 5 epochs)
+        best train   99.42 % (running figure of an epoch: changing weights, images as augmented)
+        clean train  99.50 % (mean of the last weights, images as they are)
+        best test    99.63 % (chosen on test, so it flatters)
+        lowest       99.32 % in the last 5 epochs of any seed
+        held         8 of 10 seeds
+        seed 0       99.45 99.44 99.49 99.47 99.46 % (last 5 epochs)
+        seed 1       99.38 99.37 99.37 99.40 99.42 % (last 5 epochs)
+        seed 2       99.44 99.43 99.50 99.54 99.54 % (last 5 epochs)
+        seed 3       99.45 99.47 99.48 99.45 99.45 % (last 5 epochs)
+        seed 4       99.45 99.43 99.45 99.45 99.43 % (last 5 epochs)
+        seed 5       99.48 99.50 99.55 99.48 99.47 % (last 5 epochs)
+        seed 6       99.34 99.33 99.33 99.33 99.32 % (last 5 epochs)
+        seed 7       99.56 99.60 99.61 99.63 99.62 % (last 5 epochs)
+        seed 8       99.45 99.45 99.47 99.44 99.46 % (last 5 epochs)
+        seed 9       99.50 99.54 99.47 99.46 99.46 % (last 5 epochs)
 
     Analysis:
-    - The target held in 0 of 3 seeds (95 % Wilson interval of the share of seeds: 0.0 % to 56.1 %): it is missed, and
-      this network is no proof that the target can be held.
-    - Between seeds the last epoch varies by 0.04 points (standard deviation); the 95 % interval of its mean, by
-      Student's t, is 99.32 % to 99.54 %.
-    - No sign of overfitting: training accuracy (99.36 %) ends 0.07 points below test accuracy (99.43 %); the two are
-      not measured alike: training accuracy is a running figure of weights that still change, on augmented images, while
-      the test figure is that of averaged weights.
-    - Flat: mean test accuracy is 99.39 % at the first and 99.43 % at the last of the 5 epochs, no further apart than
-      one standard error of 10,000 images (0.08 points).
-    - Steady: no seed moved by more than 0.13 points within the last 5 epochs. Naming each seed's best epoch instead of
-      its last would flatter it by 0.02 points on average.
+    - The target held in 8 of 10 seeds (95 % Wilson interval of the share of seeds: 49.0 % to 94.3 %): whether it holds
+      depends on the seed; the lowest of the last 5 epochs is 99.32 %.
+    - Between seeds the last epoch varies by 0.08 points (standard deviation); the 95 % interval of its mean, by
+      Student's t, is 99.41 % to 99.52 %.
+    - No overfitting beyond noise: on images as they are, the last weights classify 99.50 % of the training and 99.46 %
+      of the test images, 0.04 points apart, within two standard errors of 10,000 images (0.07 points each).
+    - Flat: mean test accuracy is 99.45 % at the first and 99.46 % at the last of the 5 epochs, no further apart than
+      one standard error of 10,000 images (0.07 points).
+    - Steady: no seed moved by more than 0.11 points within the last 5 epochs. Naming each seed's best epoch instead of
+      its last would flatter it by 0.03 points on average.
     - It uses 7,790 / 8,000 params, 97.4 % of the budget, nearly all of it; 210 are left.
     - A cell of the last map (7 × 7) sees 36 × 36 pixels of the 28 × 28 image: wide enough for the whole image, before
       the head joins the cells.
+    - The mean lies above the target, yet not every seed holds it; the task asks for every one of the last epochs, so it
+      is not solved.
 
     Receptive field:
         layer      kind                output  jump  sees
@@ -54,16 +65,20 @@ class Model_1(nn.Module):
         head.1     Conv2d 1 × 1         1 × 1    28    60
 
     Origin:
-        study     mnist-8000, trial 4, search seed 0, validation accuracy 99.39 %
-        data      mnist; retrained on all training images, seeds 0, 1, 2; test was read, never chosen on
-        network   c11 c8 M s19 s18 s18 M c17 c16
-        recipe    learning_rate=0.27806805154242614, batch_size=128, epochs=15, optimizer=sgd, momentum=0.9,
-                  nesterov=True, weight_decay=0.00026892550160276973, schedule=onecycle, warmup=0.2, step_size=6,
-                  gamma=0.1, rotation=10.465932368959063, scale=0.032413424337056455, shift=0.117152934573149,
-                  shear=0.0009345382806884794, fill=0.0, flip=False, label_smoothing=0.06, ema=0.999
-        versions  budgetnet 0.1.0, torch 2.15.0, python 3.11.7
-        weights   Model_1.safetensors, the last epoch of seed 0
-        sha256    1ebb9863cfbb72a7297e0c4bc4f7ba67819518c710517c851f32d7537382cdf5
+        study       mnist-8000, trial 4, search seed 0, validation accuracy 99.39 %
+        data        mnist; retrained on all training images, seeds 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; test was read, never
+                    chosen on
+        network     c11 c8 M s19 s18 s18 M c17 c16
+        input       pixels from 0 to 1, less 0.1307, over 0.3081
+        recipe      learning_rate=0.27806805154242614, batch_size=128, epochs=15, optimizer=sgd, momentum=0.9,
+                    nesterov=True, weight_decay=0.00026892550160276973, schedule=onecycle, warmup=0.2, step_size=6,
+                    gamma=0.1, rotation=10.465932368959063, scale=0.032413424337056455, shift=0.117152934573149,
+                    shear=0.0009345382806884794, fill=0.0, flip=False, label_smoothing=0.06, ema=0.999
+        trained by  budgetnet 0.1.0, torch 2.15.0, numba 0.68.1, python 3.11.7, 1 thread of Intel(R) Xeon(R) Processor
+        weights     Model_1.safetensors, the last epoch of seed 0
+                    sha256 c20e1286ca5a748f01b95bcd255a5930e7afcf2eb81ce38fde54c8e12aaaf696
+        evidence    Model_1.json, all that was recorded
+                    sha256 af9087d5fdb29c3bb24fececba0964f8f30d39eec4655a7f8838aac1131cbb3f
     """
 
     input_shape = (1, 28, 28)
