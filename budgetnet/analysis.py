@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from budgetnet.errors import SentenceError
 from budgetnet.evidence import Evidence
-from budgetnet.facts import Accuracies, Case, facts_of, standard_error, swing
+from budgetnet.facts import Case, facts_of, standard_error, swing
 from budgetnet.fields import extent, feature_field
 from budgetnet.sentences import Fact, Sentence, fill
 from budgetnet.source import rows, summary
+from budgetnet.words import Accuracies
 
 COLUMNS = 116  # 120 less the indentation of a class
 WIDE_GAP = 0.01  # clean training accuracy so far above test accuracy is more than mild overfitting
@@ -44,8 +45,10 @@ def _fit(case: Case) -> str:
     gap, error = runs.clean_train - runs.mean, standard_error(runs)
     ends = "on images as they are, the last weights classify {train} of the training and {mean} of the test images"
     noise = "two standard errors of {images} images ({error} each)"
-    if gap <= 2 * error:
+    if abs(gap) <= 2 * error:
         fit = f"No overfitting beyond noise: {ends}, {{gap}} apart, within {noise}."
+    elif gap < 0:
+        fit = f"No overfitting: {ends}, which lie {{gap}} higher, beyond {noise}: the training images are harder."
     else:
         how = "Overfitting" if gap >= WIDE_GAP else "Mild overfitting"
         fit = f"{how}: {ends}, {{gap}} apart, beyond {noise}."
@@ -136,7 +139,7 @@ def _previous(case: Case) -> str | None:
     what = f"Over {{shared_seeds}} it ends {{difference}} {side} {{previous}}"
     grounds = "{confidence} interval {difference_interval}, paired by seed, p {difference_p}"
     images = "{only_here} test images only this one classifies correctly, {only_previous} only {previous}"
-    mcnemar = f"of the first seed's networks, {images} (McNemar's exact p {{images_p}})"
+    mcnemar = f"of the first shared seed's networks, {images} (McNemar's exact p {{images_p}})"
     if not found.beyond_seeds:
         return f"{what}: not distinguishable ({grounds}); {mcnemar}."
     meaning = "larger than the noise between seeds"
@@ -221,7 +224,7 @@ def _origin(evidence: Evidence, facts: Mapping[str, Fact]) -> list[tuple[str, st
     recipe = ", ".join(f"{name}={value}" for name, value in evidence.recipe.to_dict().items())
     entries = {
         "study": "{study}, trial {trial}, search seed {search_seed}, validation accuracy {validation}",
-        "data": "{data}; retrained on all training images, seeds {seed_numbers}; test was read, never chosen on",
+        "data": "{data}; retrained on all training images, seeds {seed_numbers}; test read once an epoch, to report",
         "network": "{notation}",
     }
     less, over = (" ".join(f"{each:.4f}" for each in values) for values in (origin.mean, origin.std))
@@ -230,7 +233,10 @@ def _origin(evidence: Evidence, facts: Mapping[str, Fact]) -> list[tuple[str, st
         ("input", f"pixels from 0 to 1, less {less}, over {over}"),
         ("recipe", recipe),
         ("trained by", "; ".join(_machines(evidence))),
-        ("weights", f"{evidence.name}.safetensors, the last epoch of seed {evidence.confirmation.seeds[0]}"),
+        (
+            "weights",
+            f"{evidence.name}.safetensors, of seed {evidence.confirmation.seeds[0]}, the first, after its last epoch",
+        ),
         ("", f"sha256 {evidence.weights_sha256}"),
         ("evidence", f"{evidence.name}.json, all that was recorded"),
         ("", f"sha256 {evidence.digest}"),

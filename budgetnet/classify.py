@@ -12,7 +12,7 @@ import torch
 from budgetnet.augment import normalise
 from budgetnet.evidence import read_evidence
 from budgetnet.freeze import evidence_path
-from budgetnet.models import load
+from budgetnet.models import load, running
 from budgetnet.picture import read_picture
 
 DIGITS = "mnist"  # the data set whose pictures are cropped and centred
@@ -38,7 +38,7 @@ def classify(models: Path, name: str, images: Sequence[Path]) -> list[Guess]:
     model = load(name, pretrained=True, models=models).eval()
     guesses = []
     for path, picture in zip(images, pictures, strict=True):
-        with torch.inference_mode():
+        with running(models, name), torch.inference_mode():
             shares = model(normalise(picture.pixels[None], origin.mean, origin.std))[0].softmax(0)
         order = shares.argsort(descending=True).tolist()
         ranked = tuple((label, float(shares[label])) for label in order)

@@ -49,8 +49,8 @@ def export(
 ) -> None:
     """Write a frozen model as ONNX, checked on the test set.
 
-    The batch is dynamic; onnxruntime has to answer like torch on every test image, or nothing is written.
-    Needs the extra budgetnet[onnx].
+    The batch is dynamic; onnxruntime has to answer like torch on every test image, near-ties aside, or nothing is
+    written. Needs the extra budgetnet[onnx].
 
     Example: budgetnet export Model_3 --onnx model_3.onnx
     """

@@ -73,7 +73,7 @@ def confirm(
 def _aim(winner: Winner, target: float | None, last: int | None) -> Aim:
     from budgetnet.aim import read_aim
 
-    return read_aim(winner.study.where.folder, None if target is None else target / 100, last)
+    return read_aim(winner.study.where.home, None if target is None else target / 100, last)
 
 
 def _confirmed(winner: Winner, seeds: range, workers: int | None, device: str, *, quiet: bool) -> Confirmation:
@@ -87,6 +87,8 @@ def _confirmed(winner: Winner, seeds: range, workers: int | None, device: str, *
         kept = len(seeds) - len(missing)
         have = f", {kept} kept from before" if kept else ""
         named = "seed 0" if len(seeds) == 1 else f"seeds 0 … {seeds[-1]}"
+        if seeds[0] in missing and seeds[0] in winner.runs():
+            typer.echo(f"seed {seeds[0]} once more, for its weights are not where they were kept")
         typer.echo(f"{named}{have}, on all training images; test is read once an epoch, to report")
     executor: Executor = local(workers, choose_device(device))
     try:
@@ -136,7 +138,7 @@ def _contender(text: str, study: str | None, storage: str | None, models: Path |
         from budgetnet.winners import trial_contender
 
         if len(text) > MAX_DIGITS:
-            raise StudyError(f"--trial {text[:MAX_DIGITS]}…: no such trial")
+            raise StudyError(f"trial {text[:MAX_DIGITS]}…: no such trial")
         return trial_contender(open_study(study, storage), int(text))
     from budgetnet.models import file_with
     from budgetnet.winners import model_contender

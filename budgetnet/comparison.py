@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
 
 from budgetnet.errors import ModelError
 from budgetnet.results import Confirmation
@@ -24,6 +25,12 @@ class Comparison:
     differences: tuple[float, ...]
     only_first: int
     only_second: int
+    images: int
+
+    @property
+    def least_spread(self) -> float:
+        """Standard deviation that whole images alone give a difference: each side is rounded to one (1/12 + 1/12)."""
+        return sqrt(1 / 6) / self.images
 
     @property
     def n(self) -> int:
@@ -38,12 +45,12 @@ class Comparison:
     @property
     def interval(self) -> Interval | None:
         """95 % interval of the mean difference, by Student's paired test; None for one seed."""
-        return mean_interval(self.differences)
+        return mean_interval(self.differences, least=self.least_spread)
 
     @property
     def p(self) -> float | None:
         """Two-sided p of the same test; None for one seed."""
-        return paired_p(self.differences)
+        return paired_p(self.differences, least=self.least_spread)
 
     @property
     def images_p(self) -> float:
@@ -64,7 +71,10 @@ class Comparison:
     @property
     def seeds_needed(self) -> int | None:
         """Shared seeds that would show a true difference of this size in four cases of five; None if not to be told."""
-        return seeds_needed(self.gap, std(self.differences) or 0.0)
+        if self.n < LEAST:
+            return None
+        needed = seeds_needed(self.gap, max(std(self.differences) or 0.0, self.least_spread))
+        return None if needed is None else max(needed, self.n + 1)
 
 
 def compare(first: Confirmation, second: Confirmation) -> Comparison:
@@ -84,4 +94,5 @@ def compare(first: Confirmation, second: Confirmation) -> Comparison:
         tuple((theirs[seed].final.correct - ours[seed].final.correct) / first.images for seed in seeds),
         only_first=len(also_wrong - wrong),
         only_second=len(wrong - also_wrong),
+        images=first.images,
     )

@@ -30,13 +30,11 @@ def confirm(
 ) -> Confirmation:
     """Train ``architecture`` once a seed on all training images and read the test set once an epoch, for the report.
 
-    weights: file for the state dict of the first seed's last epoch. done: runs that need no repeating; the first seed
-    is repeated all the same if its weights are asked for and not there. on_epoch(seed, result) and on_run(run) tell as
-    it goes on. Raises WorkerError when a seed fails; the others are told to stop, and the executor is to be closed.
+    weights: file for the state dict of the first seed's last epoch. done: runs of some of the seeds, which are not
+    repeated. on_epoch(seed, result) and on_run(run) tell as it goes on. Raises WorkerError when a seed fails; the
+    others are told to stop, and the executor is to be closed.
     """
-    kept = {run.seed: run for run in done if run.seed in seeds and len(run.epochs) == recipe.epochs}
-    if weights is not None and not weights.exists():
-        kept.pop(seeds[0], None)
+    kept = {run.seed: run for run in done}
     missing = [seed for seed in seeds if seed not in kept]
     groups = [missing] if missing and executor.takes_seeds_together else [[seed] for seed in missing]
     jobs = [

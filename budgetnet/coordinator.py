@@ -26,7 +26,7 @@ from budgetnet.plan import Plan, Request, make_pruner, make_sampler
 from budgetnet.recipe import Recipe
 from budgetnet.results import EpochResult
 from budgetnet.space import SearchSpace
-from budgetnet.study import LAST, Study, TrialRecord, create_or_open, locked, storage_errors
+from budgetnet.study import VALUE_EPOCHS, Study, TrialRecord, create_or_open, locked, storage_errors
 
 MAX_IDLE = 300  # proposals in a row that bring nothing new before the space counts as exhausted
 MAX_FAILURES = 10  # trials in a row that fail before the search gives up
@@ -320,7 +320,7 @@ class Search:
         running.trial.set_user_attr("seconds", round(running.record.seconds, 3))
         running.trial.set_user_attr("epochs", [result.to_dict() for result in running.results])
         if complete:
-            value = sum(running.record.curve[-LAST:]) / len(running.record.curve[-LAST:])
+            value = sum(running.record.curve[-VALUE_EPOCHS:]) / len(running.record.curve[-VALUE_EPOCHS:])
             self.study.inner.tell(running.trial, value)
             record = replace(running.record, state="finished", value=value)
             self.tally.finished += 1

@@ -22,7 +22,7 @@ from budgetnet.results import LAST, Confirmation
 from budgetnet.sentences import Sentence, sentences_of
 
 FORMAT = 2
-_PAIR = re.compile(r"\[\s+(-?[\d.e+-]+),\s+(-?[\d.e+-]+)\s+\]")  # two numbers need no line each
+_PAIR = re.compile(r"\[\n\s+(-?[\d.e+-]+),\n\s+(-?[\d.e+-]+)\n\s+\]")  # two numbers need no line each
 FIELDS = {
     *("format", "name", "notation", "weights_sha256"),
     *("provenance", "architecture", "recipe", "confirmation"),

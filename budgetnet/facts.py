@@ -1,10 +1,8 @@
-"""Recorded numbers as words, each formatted in this one place; sentences name them and never spell them out."""
+"""Recorded numbers as facts, which sentences name and never spell out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, log10
 
 from budgetnet.comparison import Comparison, compare
 from budgetnet.evidence import Evidence
@@ -12,7 +10,8 @@ from budgetnet.fields import extent, feature_field
 from budgetnet.results import Confirmation
 from budgetnet.sentences import Fact
 from budgetnet.source import times
-from budgetnet.statistics import CONFIDENCE, Interval, binomial_error, mean
+from budgetnet.statistics import CONFIDENCE, binomial_error, mean
+from budgetnet.words import Accuracies, count, plural, probability, share, target_words
 
 
 @dataclass(frozen=True)
@@ -36,60 +35,6 @@ class Case:
         """The evidence against the previous model's; only where they are comparable."""
         assert self.previous is not None
         return compare(self.previous.confirmation, self.evidence.confirmation)
-
-
-# --- formats ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Accuracies:
-    """How accuracies counted on ``images`` images are written: with as many decimals as one image is worth."""
-
-    images: int
-
-    @property
-    def decimals(self) -> int:
-        return max(2, ceil(log10(self.images)) - 2)
-
-    def bare(self, fraction: float) -> str:
-        """``99.41``."""
-        return f"{100 * fraction:.{self.decimals}f}"
-
-    def percent(self, fraction: float) -> str:
-        """``99.41 %``."""
-        return f"{self.bare(fraction)} %"
-
-    def points(self, difference: float) -> str:
-        """A difference without its sign: ``0.05 points``."""
-        return f"{self.bare(abs(difference))} points"
-
-    def signed(self, difference: float) -> str:
-        """``+0.05``."""
-        return f"{round(100 * difference, self.decimals) + 0.0:+.{self.decimals}f}"  # never -0.00
-
-    def signed_interval(self, interval: Interval) -> str:
-        """``-0.02 to +0.08 points``."""
-        return f"{self.signed(interval.low)} to {self.signed(interval.high)} points"
-
-
-def count(value: int) -> str:
-    """``7,964``."""
-    return f"{value:,}"
-
-
-def share(fraction: float) -> str:
-    """A proportion of few runs or of a budget: ``72.2 %``."""
-    return f"{100 * fraction:.1f} %"
-
-
-def probability(p: float) -> str:
-    """``0.043``; ``< 0.001`` below that."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def plural(n: int, noun: str) -> str:
-    """``1 seed``, ``3 seeds``."""
-    return f"{count(n)} {noun}{'' if n == 1 else 's'}"
 
 
 # --- the facts --------------------------------------------------------------------------------------------------------
@@ -180,7 +125,7 @@ def _accuracies(runs: Confirmation, last: int) -> dict[str, Fact]:
         facts |= {
             "std": points(runs.std),
             "mean_std": Fact(f"{written.bare(runs.mean)} ± {written.percent(runs.std)}"),
-            "mean_interval": Fact(_between(written, runs.interval)),
+            "mean_interval": Fact(written.interval(runs.interval)),
             "mean_low": percent(runs.interval.low),
             "mean_high": percent(runs.interval.high),
         }
@@ -191,7 +136,7 @@ def _target(evidence: Evidence) -> dict[str, Fact]:
     runs, target = evidence.confirmation, evidence.provenance.target
     held = runs.holds(target, evidence.last)
     return {
-        "target": Fact(Accuracies(runs.images).percent(target), target),
+        "target": Fact(target_words(target), target),
         "held": Fact(f"{held.passes} of {plural(held.n, 'seed')}", held.passes),
         "held_interval": Fact(f"{share(held.interval.low)} to {share(held.interval.high)}"),
     }
@@ -232,10 +177,6 @@ def _compared(comparison: Comparison, written: Accuracies) -> dict[str, Fact]:
     return facts
 
 
-def _between(written: Accuracies, interval: Interval) -> str:
-    return f"{written.percent(max(interval.low, 0))} to {written.percent(min(interval.high, 1))}"
-
-
 # --- numbers that rules and facts share -------------------------------------------------------------------------------
 
 
@@ -246,8 +187,4 @@ def standard_error(runs: Confirmation) -> float:
 
 def swing(runs: Confirmation, last: int) -> float:
     """Largest distance between the best and the worst of the last epochs, in any seed."""
-    return max(max(tail) - min(tail) for tail in (_tail(run.accuracies, last) for run in runs.runs))
-
-
-def _tail(accuracies: Sequence[float], last: int) -> Sequence[float]:
-    return accuracies[-last:]
+    return max(max(tail) - min(tail) for tail in (run.accuracies[-last:] for run in runs.runs))

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 class Model_1(nn.Module):
     """(N, 1, 28, 28) images → (N, 10) logits, 7,790 params.
 
-    Target: at least 99.40 % of the test images in every one of the last 5 of 15 epochs, with fewer than 8,000 params.
+    Target: at least 99.4 % of the test images in every one of the last 5 of 15 epochs, with fewer than 8,000 params.
     This is the task's own target, asked of a first search with the defaults: it shows what these reach before anything
     is tuned.
 
@@ -34,7 +34,7 @@ class Model_1(nn.Module):
     - The target held in 8 of 10 seeds (95 % Wilson interval of the share of seeds: 49.0 % to 94.3 %): whether it holds
       depends on the seed; the lowest of the last 5 epochs is 99.32 %.
     - Between seeds the last epoch varies by 0.08 points (standard deviation); the 95 % interval of its mean, by
-      Student's t, is 99.41 % to 99.52 %.
+      Student's t, is 99.41 to 99.52 %.
     - No overfitting beyond noise: on images as they are, the last weights classify 99.50 % of the training and 99.46 %
       of the test images, 0.04 points apart, within two standard errors of 10,000 images (0.07 points each).
     - Flat: mean test accuracy is 99.45 % at the first and 99.46 % at the last of the 5 epochs, no further apart than
@@ -66,8 +66,8 @@ class Model_1(nn.Module):
 
     Origin:
         study       mnist-8000, trial 4, search seed 0, validation accuracy 99.39 %
-        data        mnist; retrained on all training images, seeds 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; test was read, never
-                    chosen on
+        data        mnist; retrained on all training images, seeds 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; test read once an
+                    epoch, to report
         network     c11 c8 M s19 s18 s18 M c17 c16
         input       pixels from 0 to 1, less 0.1307, over 0.3081
         recipe      learning_rate=0.27806805154242614, batch_size=128, epochs=15, optimizer=sgd, momentum=0.9,
@@ -75,7 +75,7 @@ class Model_1(nn.Module):
                     gamma=0.1, rotation=10.465932368959063, scale=0.032413424337056455, shift=0.117152934573149,
                     shear=0.0009345382806884794, fill=0.0, flip=False, label_smoothing=0.06, ema=0.999
         trained by  budgetnet 0.1.0, torch 2.15.0, numba 0.68.1, python 3.11.7, 1 thread of Intel(R) Xeon(R) Processor
-        weights     Model_1.safetensors, the last epoch of seed 0
+        weights     Model_1.safetensors, of seed 0, the first, after its last epoch
                     sha256 c20e1286ca5a748f01b95bcd255a5930e7afcf2eb81ce38fde54c8e12aaaf696
         evidence    Model_1.json, all that was recorded
                     sha256 af9087d5fdb29c3bb24fececba0964f8f30d39eec4655a7f8838aac1131cbb3f

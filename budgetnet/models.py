@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from budgetnet.errors import ModelError
+from budgetnet.errors import BudgetnetError, ModelError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -216,6 +216,15 @@ def _top(name: str, folder: Path) -> bool:
     return (folder / f"{first}.py").exists() or (folder / first).is_dir()
 
 
+@contextmanager
+def running(path: Path, name: str) -> Iterator[None]:
+    """Whatever the code of a class raises while it runs becomes a ModelError of one line."""
+    try:
+        yield
+    except Exception as error:
+        raise ModelError(f"{path}: {name} fails when it is run: {reason(error)}") from None
+
+
 # --- weights ----------------------------------------------------------------------------------------------------------
 
 
@@ -248,9 +257,14 @@ def _missing(error: TypeError) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """An exception in one line."""
+    """The first line of an exception."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def reason(error: BaseException) -> str:
+    """An exception in one line, with its kind unless it is one of ours."""
+    return str(error) if isinstance(error, BudgetnetError) else f"{type(error).__name__}: {_reason(error)}"
 
 
 def _line_of(error: BaseException, path: Path) -> str:

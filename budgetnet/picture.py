@@ -32,7 +32,8 @@ class Picture:
 
 
 def read_picture(path: Path, shape: Shape, mean: tuple[float, ...], *, digit: bool = False) -> Picture:
-    """The file as ``shape`` (C, H, W); light on dark if the training set's ``mean`` is dark, and the other way round.
+    """The file as ``shape`` (C, H, W); of one channel, light on dark where the training set's ``mean`` is dark, or the
+    other way round.
 
     digit: prepared as MNIST was, unless it has its size already: cropped to the ink, scaled to 20 pixels, centred.
     Raises DataError when the file is no picture.

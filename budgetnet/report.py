@@ -8,7 +8,7 @@ from pathlib import Path
 
 from budgetnet.display import percent, short, spark
 from budgetnet.errors import StudyError
-from budgetnet.study import LAST, Study, TrialRecord
+from budgetnet.study import VALUE_EPOCHS, Study, TrialRecord
 
 MARK = "<!-- written by budgetnet report; changes are lost when it is written again -->"
 BEST = 20  # trials in the table
@@ -42,8 +42,8 @@ def _asked(study: Study) -> Iterator[str]:
     images = "the training split" if settings.images is None else f"{settings.images:,} images of the training split"
     yield (
         f"Space `{settings.space['name']}` on `{settings.data}`: {', '.join(limits)}; {settings.epochs} epochs a trial "
-        f"on {images}; seed {settings.seed}. A trial's value is its mean validation accuracy over the last {LAST} "
-        "epochs; no test image was read."
+        f"on {images}; seed {settings.seed}. A trial's value is its mean validation accuracy over the last "
+        f"{VALUE_EPOCHS} epochs; no test image was read."
     )
     yield ""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from math import isfinite
+from math import isfinite, sqrt
 from typing import Any, TypeVar
 
 from budgetnet.errors import ModelError
@@ -225,8 +225,11 @@ class Confirmation:
 
     @property
     def interval(self) -> Interval | None:
-        """95 % interval of the mean over seeds, by Student's t; None for one seed."""
-        return mean_interval(self.finals)
+        """95 % interval of the mean over seeds, by Student's t; None for one seed.
+
+        However equal the seeds, an accuracy of whole images is only known to sqrt(1/12) of one.
+        """
+        return mean_interval(self.finals, least=sqrt(1 / 12) / self.images)
 
     @property
     def clean_train(self) -> float:
@@ -298,7 +301,9 @@ def _epoch(place: str, data: Any) -> EpochResult:
     epoch = _plain(EpochResult, place, data)
     if epoch.total < 1:
         raise ModelError(f"{place}.total must be at least 1 image, but is {epoch.total:,}")
-    if not 0 <= epoch.correct <= epoch.total or epoch.accuracy != epoch.correct / epoch.total:
+    if not 0 <= epoch.correct <= epoch.total:
+        raise ModelError(f"{place}.correct must be from 0 to {epoch.total:,}, but is {epoch.correct:,}")
+    if epoch.accuracy != epoch.correct / epoch.total:
         raise ModelError(f"{place}.accuracy must be {epoch.correct:,} / {epoch.total:,}, but is {epoch.accuracy!r}")
     return epoch
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,13 +27,14 @@ _NAME = re.compile(r"\{(\w+)\}")
 _NUMBER = re.compile(
     r"\d|[{}]|\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|twenty|thirty|forty|fifty|sixty"
     r"|seventy|eighty|ninety|hundreds?|thousands?|millions?|dozens?|twice|thrice|double[ds]?|triple[ds]?|half|halve[ds]?"
-    r"|thirds?|quarters?|zero)\b",
+    r"|thirds?|quarters?|fourths?|(?:fif|six|seven|eigh|nin|ten)ths?|\w+fold|one point|zero)\b",
     re.IGNORECASE,
 )
 _COMPARES = re.compile(
     r"\b(?:than|above|below|beats?|exceeds?|outperforms?|improve[sd]?|improvement|gain(?:s|ed)?|los(?:es|t)|worsen(?:s|ed)?"
     r"|better|worse|best|worst|higher|lower|highest|lowest|larger|smaller|greater|fewer|stronger|weaker|wider|narrower"
-    r"|deeper|shallower|steadier|faster|slower|equals?|as good as)\b",
+    r"|deeper|shallower|steadier|faster|slower|equals?|as good as|more|most|less|least|same|ahead|behind|increase[sd]?"
+    r"|decrease[sd]?|rises?|rose|drop(?:s|ped)?|falls?|fell|reduc(?:es?|ed|tion)|surpass(?:es|ed)?|match(?:es|ed)?)\b",
     re.IGNORECASE,
 )
 _CLAIM = re.compile(rf"(\w+)\s*({'|'.join(sorted(map(re.escape, OPERATORS), key=len, reverse=True))})\s*(\w+)")
@@ -62,12 +64,14 @@ class Sentence:
     def __post_init__(self) -> None:
         if not self.text:
             raise SentenceError("a sentence needs a text")
-        if found := _NUMBER.search(_NAME.sub("", self.text)):
+        bare = _NAME.sub("", self.text)
+        numbers = [match[0] for match in _NUMBER.finditer(bare)] + [char for char in bare if _counts(char)]
+        if numbers:
             raise SentenceError(
                 f"a number is written as the name of a fact, such as {{mean}}, "
-                f"but {self.text!r} spells out {found[0]!r}"
+                f"but {self.text!r} spells out {numbers[0]!r}"
             )
-        if not self.claim and (found := _COMPARES.search(_NAME.sub("", self.text))):
+        if not self.claim and (found := _COMPARES.search(bare)):
             raise SentenceError(
                 f"{self.text!r} compares ({found[0]!r}), "
                 "so it needs a claim that backs it, such as mean > previous_mean"
@@ -98,6 +102,11 @@ class Sentence:
             return Sentence(" ".join(data.get("text", "").split()), data.get("claim", ""))
         quotes = "; one that begins with { needs quotes" if isinstance(data, Mapping) else ""
         raise SentenceError(f"a sentence must be a text, or text and claim, but is {data!r}{quotes}")
+
+
+def _counts(char: str) -> bool:
+    """Whether a character is a number in any script: ½, ², Ⅳ, ٣."""
+    return unicodedata.numeric(char, None) is not None
 
 
 def sentences_of(data: Any, place: str) -> tuple[Sentence, ...]:

@@ -44,7 +44,9 @@ def answers_alone(path: Path, name: str, weights: Path, shape: Shape) -> str:
     command = [sys.executable, "-c", _SCRIPT, str(path.resolve()), name, str(weights.resolve()), *map(str, shape)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=TIMEOUT)
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired:
+        raise ModelError(f"{path}: {name} does not run alone: no answer in {TIMEOUT} s") from None
+    except OSError as error:
         raise ModelError(f"{path}: {name} does not run alone: {error}") from None
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]

@@ -59,33 +59,41 @@ def wilson(passes: int, n: int, confidence: float = CONFIDENCE) -> Interval:
     return Interval(low, high)
 
 
-def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
+def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE, *, least: float = 0.0) -> Interval | None:
     """Interval of the mean of normally spread values, their variance unknown; None for a single value.
+
+    least: a standard deviation below which the spread cannot be, however equal the values are.
 
     Student, "The probable error of a mean", Biometrika 6 (1908), 1-25.
     """
     spread = std(values)
     if spread is None:
         return None
-    half = t_quantile((1 + _checked(confidence)) / 2, len(values) - 1) * spread / sqrt(len(values))
+    half = t_quantile((1 + _checked(confidence)) / 2, len(values) - 1) * max(spread, least) / sqrt(len(values))
     return Interval(mean(values) - half, mean(values) + half)
 
 
-def prediction_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
-    """Where one more value of the same normal spread will lie; None for a single value."""
+def prediction_interval(
+    values: Sequence[float], confidence: float = CONFIDENCE, *, least: float = 0.0
+) -> Interval | None:
+    """Where one more value of the same normal spread, which is at ``least`` so large, will lie; None for one value."""
     spread = std(values)
     if spread is None:
         return None
-    n = len(values)
+    n, spread = len(values), max(spread, least)
     half = t_quantile((1 + _checked(confidence)) / 2, n - 1) * spread * sqrt(1 + 1 / n)
     return Interval(mean(values) - half, mean(values) + half)
 
 
-def paired_p(differences: Sequence[float]) -> float | None:
-    """Two-sided p of Student's paired test: how often chance alone gives a mean so far from 0; None for one value."""
+def paired_p(differences: Sequence[float], *, least: float = 0.0) -> float | None:
+    """Two-sided p of Student's paired test: how often chance alone gives a mean so far from 0; None for one value.
+
+    least: as for ``mean_interval``.
+    """
     spread = std(differences)
     if spread is None:
         return None
+    spread = max(spread, least)
     if spread == 0:
         return float(mean(differences) == 0)
     t = abs(mean(differences)) / (spread / sqrt(len(differences)))

@@ -34,7 +34,7 @@ from budgetnet.results import SeedRun
 
 STUDIES = Path("studies")
 DATABASE = "study.db"
-LAST = 3  # epochs whose mean validation accuracy is a trial's value
+VALUE_EPOCHS = 3  # epochs whose mean validation accuracy is a trial's value
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -129,6 +129,13 @@ class StudyPlace:
         return Path(url.database) if url.drivername.startswith("sqlite") and url.database else None
 
     @property
+    def home(self) -> Path:
+        """The folder of what belongs to the study: beside the database, wherever the program is started."""
+        if self.is_default or self.database is None:
+            return self.folder
+        return self.database.resolve().parent / self.name
+
+    @property
     def lock(self) -> Path:
         """The lock file: beside the database, so that it is one wherever the search is started; a server's is ours."""
         if self.database is not None:
@@ -198,7 +205,7 @@ class Study:
         records = self.records()
         if not 0 <= number < len(records):
             have = f"has trials 0 to {len(records) - 1}" if records else "has no trials"
-            raise StudyError(f"--trial {number}: no such trial; study {self.where.name} {have}")
+            raise StudyError(f"trial {number}: no such trial; study {self.where.name} {have}")
         return records[number]
 
     def runs(self, trial: int) -> list[SeedRun]:
@@ -220,12 +227,13 @@ class Study:
 
     def weights(self, trial: int, seed: int) -> Path:
         """Where the weights of a confirmed seed belong."""
-        return self.where.folder / "weights" / f"trial_{trial}_seed_{seed}.safetensors"
+        return self.where.home / "weights" / f"trial_{trial}_seed_{seed}.safetensors"
 
     def has_weights(self, trial: int, seed: int) -> bool:
         """Whether the weights that were kept of a seed are there, byte for byte."""
-        kept = self.inner.user_attrs.get(f"confirm:{trial}:{seed}", {})
-        found = sha256(self.weights(trial, seed))
+        with storage_errors(self.where):
+            kept = self.inner.user_attrs.get(f"confirm:{trial}:{seed}", {})
+            found = sha256(self.weights(trial, seed))
         return found is not None and found == kept.get("weights")
 
     def leaderboard(self) -> list[TrialRecord]:
@@ -301,9 +309,7 @@ def locked(where: StudyPlace) -> Iterator[None]:
             lock.acquire()
         except Timeout:
             who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
-            raise StudyError(
-                f"study {where.name} is in use by {who}; wait until it ends, or name another study"
-            ) from None
+            raise StudyError(f"study {where.name} is in use by {who}; wait until it ends") from None
     try:
         with storage_errors(where):
             holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from budgetnet.comparison import Comparison
-from budgetnet.facts import Accuracies, count, plural, probability, share, standard_error
+from budgetnet.facts import standard_error
 from budgetnet.results import Confirmation
-from budgetnet.statistics import Interval
+from budgetnet.words import Accuracies, count, plural, probability, share, target_words
 
 # --- several seeds of one network -------------------------------------------------------------------------------------
 
@@ -20,7 +20,7 @@ def confirmation_lines(runs: Confirmation, target: float, last: int, width: int)
     held = runs.holds(target, last)
     spread = "" if runs.std is None else f" ± {written.bare(runs.std)}"
     over = "of one seed" if runs.interval is None else f"mean ± standard deviation over {plural(runs.n, 'seed')}"
-    between = "" if runs.interval is None else f"; 95 % interval of the mean {_interval(written, runs.interval)}"
+    between = "" if runs.interval is None else f"; 95 % interval of the mean {written.interval(runs.interval)}"
     return [
         f"test accuracy in % of {count(runs.images)} images, a row an epoch, a column a seed",
         *_table(runs, target, last, width),
@@ -28,7 +28,7 @@ def confirmation_lines(runs: Confirmation, target: float, last: int, width: int)
         f"last epoch: {written.bare(runs.mean)}{spread} % ({over}{between})",
         f"training images as they are: {written.percent(runs.clean_train)} (the same weights)",
         f"lowest of {_the_last(last)}: {written.percent(min(runs.lowest(last)))}",
-        f"{written.percent(target)} {'in' if last == 1 else 'in every one of'} {_the_last(last)}: {held.passes} of "
+        f"{target_words(target)} {'in' if last == 1 else 'in every one of'} {_the_last(last)}: {held.passes} of "
         f"{plural(held.n, 'seed')} (95 % Wilson interval {share(held.interval.low)} to {share(held.interval.high)})",
         f"conclusion: {conclusion(runs, target, last)}",
     ]
@@ -52,9 +52,9 @@ def conclusion(runs: Confirmation, target: float, last: int) -> str:
     where = (
         "at or above" if runs.interval.low >= target else "below" if runs.interval.high < target else "on both sides of"
     )
-    mean = f"the interval of the mean last epoch lies {where} {written.percent(target)}"
+    mean = f"the interval of the mean last epoch lies {where} {target_words(target)}"
     images = f"other test images would shift all of it by some {written.points(standard_error(runs))}"
-    return f"may be said: {may}, and {mean}; may not be said: {may_not}; {images}"
+    return f"may be said: {may}, and {mean}; {images}; may not be said: {may_not}"
 
 
 def _table(runs: Confirmation, target: float, last: int, width: int) -> list[str]:
@@ -97,10 +97,6 @@ def confirmation_dict(runs: Confirmation, target: float, last: int) -> dict[str,
 
 def _the_last(count: int) -> str:
     return "the last epoch" if count == 1 else f"the last {count} epochs"
-
-
-def _interval(written: Accuracies, interval: Interval) -> str:
-    return f"{written.bare(max(interval.low, 0))} to {written.percent(min(interval.high, 1))}"
 
 
 # --- one network against another --------------------------------------------------------------------------------------

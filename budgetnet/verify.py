@@ -1,4 +1,4 @@
-"""Rechecks what a frozen model claims from what is on disk: text, code, cost, receptive field, weights, every image."""
+"""Rechecks what a frozen model claims from what is on disk: text, code, cost, receptive field, weights, answers."""
 
 from __future__ import annotations
 
@@ -14,23 +14,21 @@ from torch import Tensor, nn
 from budgetnet.audit import fvcore_counts
 from budgetnet.build import build
 from budgetnet.data import load as load_data
-from budgetnet.dataset import Split
-from budgetnet.errors import BudgetnetError, ModelError, WorkerError
+from budgetnet.errors import ModelError, WorkerError
 from budgetnet.evidence import Evidence, read_evidence
-from budgetnet.facts import Accuracies
 from budgetnet.freeze import evidence_path, frozen_source, weights_path
 from budgetnet.jobs import EpochDone, Failed, Job, SeedDone, machine, run_job
 from budgetnet.modelfile import ModelFile
-from budgetnet.models import load
+from budgetnet.models import load, reason
 from budgetnet.results import Confirmation, EpochResult
 from budgetnet.source import RESIDUAL, needs_residual
 from budgetnet.standalone import answers, answers_alone
 from budgetnet.statistics import Interval, binomial_error, prediction_interval
 from budgetnet.table import receptive_field
-from budgetnet.train import near_ties, predict, wrong_of
+from budgetnet.train import predict, ties, wrong_of
 from budgetnet.weights import load_weights, read_weights
+from budgetnet.words import Accuracies
 
-MOST_TIES = 0.002  # share of images; a trained network ties on one in ten thousand
 SURELY = 0.99  # confidence with which another machine's run lies in the spread of the recorded seeds
 
 
@@ -50,23 +48,29 @@ class Claim:
 def verify(path: Path, name: str, *, retrain: bool = False) -> Iterator[Claim]:
     """Check one model of a file, the cheap claims first. Runs the file's code.
 
-    What the images are classified as is that of the first seed's last epoch, evaluated on as many threads as it was
-    recorded with; another processor may turn a near-tie. ``retrain`` trains that seed again. Raises ModelError when
-    the file or the evidence cannot be read at all.
+    The answers are those of the first seed's last epoch, evaluated on as many threads as it was trained on; another
+    processor may turn a near-tie. ``retrain`` trains that seed again. Raises ModelError when there is no such class,
+    or no evidence of it.
     """
-    evidence = read_evidence(evidence_path(path, name))
-    file = ModelFile.read(path)
+    file, record = ModelFile.read(path), evidence_path(path, name)
     if name not in file.classes:
         raise ModelError(f"{path}: there is no class {name}")
+    if not record.exists():
+        raise ModelError(f"{record}: cannot be read: No such file or directory")
+    try:
+        evidence = read_evidence(record)
+    except ModelError as error:
+        yield Claim("the evidence can be read", False, str(error))
+        return
     yield _claim("code and text are what the evidence gives", lambda: _other_text(file, evidence))
     try:
         model = load(name, models=path)
     except ModelError as error:
         yield Claim("the class can be made", False, str(error))
         return
-    yield from _shape(model, evidence)
+    yield from _structure(model, evidence)
     weights = weights_path(path, name)
-    given = _claim("the weights are those that were frozen", lambda: _give(model, weights, evidence))
+    given = _claim("the weights are those that were frozen", lambda: _load(model, weights, evidence))
     yield given
     if not given.holds:
         return
@@ -80,11 +84,11 @@ def verify(path: Path, name: str, *, retrain: bool = False) -> Iterator[Claim]:
 
 
 def _claim(what: str, difference: Callable[[], str]) -> Claim:
-    """The claim holds if ``difference`` finds none; what it raises is what was found."""
+    """The claim holds if ``difference`` finds none; what it raises, be it the file's own code, is what was found."""
     try:
         found = difference()
-    except BudgetnetError as error:
-        found = str(error)
+    except Exception as error:
+        found = reason(error)
     return Claim(what, not found, found)
 
 
@@ -110,7 +114,7 @@ def _other_text(file: ModelFile, evidence: Evidence) -> str:
 # --- cost and receptive field -----------------------------------------------------------------------------------------
 
 
-def _shape(model: nn.Module, evidence: Evidence) -> Iterator[Claim]:
+def _structure(model: nn.Module, evidence: Evidence) -> Iterator[Claim]:
     cost, shape = evidence.cost, evidence.architecture.input_shape
 
     def other_counts() -> str:
@@ -137,18 +141,18 @@ def _shape(model: nn.Module, evidence: Evidence) -> Iterator[Claim]:
 # --- weights and images -----------------------------------------------------------------------------------------------
 
 
-def _give(model: nn.Module, weights: Path, evidence: Evidence) -> str:
+def _load(model: nn.Module, weights: Path, evidence: Evidence) -> str:
     load_weights(model, read_weights(weights, evidence.weights_sha256), evidence.name, weights)
     return ""
 
 
 def _images(model: nn.Module, evidence: Evidence) -> Iterator[Claim]:
-    """Image by image; only where two classes are as good as tied may another processor find another answer."""
+    """The test images one by one, the training images by number; only where two classes tie may a processor differ."""
     run = evidence.confirmation.runs[0]
     try:
         training, test = answers_of(model, evidence)
-    except BudgetnetError as error:
-        yield Claim("every image is classified as recorded", False, str(error))
+    except Exception as error:  # the file's own code runs in there
+        yield Claim("the images can be classified", False, reason(error))
         return
     differ = test.unlike(run.outcome.wrong)
     correct = test.total - len(test.wrong)
@@ -191,14 +195,6 @@ class Answers:
         return len(classes) == 1 or classes == self.ties.get(index, frozenset())
 
 
-def _answers(outputs: Tensor, split: Split) -> Answers:
-    tied = near_ties(outputs).nonzero().flatten().tolist()
-    if len(tied) > MOST_TIES * len(split) + 1:
-        tied = []
-    pairs = outputs.topk(2, dim=1).indices
-    return Answers(split.labels, wrong_of(outputs, split), {index: frozenset(pairs[index].tolist()) for index in tied})
-
-
 def answers_of(model: nn.Module, evidence: Evidence) -> tuple[Answers, Answers]:
     """Of the training and of the test images, on as many threads as the evidence was recorded with."""
     data = load_data(evidence.provenance.data, image_shape=evidence.architecture.input_shape)
@@ -207,7 +203,7 @@ def answers_of(model: nn.Module, evidence: Evidence) -> tuple[Answers, Answers]:
     with threads(evidence.confirmation.runs[0].machine.threads):
         for split in data.final_splits():
             outputs = predict(model, split, origin.mean, origin.std)
-            found.append(_answers(outputs, split))
+            found.append(Answers(split.labels, wrong_of(outputs, split), ties(outputs)))
     return found[0], found[1]
 
 
@@ -239,7 +235,8 @@ def _retrained(evidence: Evidence) -> Iterator[Claim]:
     run = evidence.confirmation.runs[0]
     device = "cpu" if run.machine.device == "cpu" or not torch.cuda.is_available() else "cuda"
     with threads(run.machine.threads):
-        same = device == "cpu" and machine(device) == run.machine
+        here = replace(machine(device), together=run.machine.together)
+        same = device == "cpu" and here == run.machine
         what = f"trained again from seed {run.seed}, "
         try:
             epochs, wrong = _train_again(evidence, device)
@@ -260,8 +257,9 @@ def _retrained(evidence: Evidence) -> Iterator[Claim]:
     written, last = Accuracies(evidence.confirmation.images), epochs[-1].accuracy
     likely = _likely(evidence.confirmation)
     ends = f"{written.bare(likely.low)} to {written.percent(likely.high)}"
+    where = "on a GPU, whose bits may differ" if here == run.machine else "on another machine than it was frozen on"
     yield Claim(
-        f"{what}on another machine than it was frozen on, it ends within the spread of its seeds, {ends}",
+        f"{what}{where}, it ends within the spread of its seeds, {ends}",
         last in likely,
         written.percent(last),
     )
@@ -290,6 +288,8 @@ def _lasting(epoch: EpochResult) -> EpochResult:
 
 def _likely(runs: Confirmation) -> Interval:
     """Where one more seed would end: by the spread of the seeds, or, of a single one, by that of so many images."""
-    half = 4 * binomial_error(runs.mean, runs.images)
-    likely = prediction_interval(runs.finals, SURELY) or Interval(runs.mean - half, runs.mean + half)
+    error = binomial_error(runs.mean, runs.images)
+    likely = prediction_interval(runs.finals, SURELY, least=error) or Interval(
+        runs.mean - 4 * error, runs.mean + 4 * error
+    )
     return Interval(max(likely.low, 0.0), min(likely.high, 1.0))

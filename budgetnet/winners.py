@@ -42,7 +42,7 @@ class Winner:
         record = study.record(trial)
         if record.state != "finished":
             reason = f" ({record.reason})" if record.reason else ""
-            raise StudyError(f"--trial {trial}: it must be a finished trial, but it is {record.state}{reason}")
+            raise StudyError(f"trial {trial}: it must be a finished trial, but it is {record.state}{reason}")
         return _complete(study, record)
 
     @property
@@ -71,7 +71,7 @@ class Winner:
 
 def _complete(study: Study, record: TrialRecord) -> Winner:
     if record.architecture is None or record.recipe is None or record.value is None:
-        raise StudyError(f"--trial {record.number}: its record is incomplete")
+        raise StudyError(f"trial {record.number}: its record is incomplete")
     return Winner(study, record.number, record.architecture, record.recipe, record.value)
 
 

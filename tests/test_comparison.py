@@ -187,7 +187,8 @@ def test_a_single_shared_seed_distinguishes_nothing() -> None:
 def test_equal_networks_have_no_difference() -> None:
     found = compare(FIRST, FIRST)
     assert (found.gap, found.p, found.only_first, found.only_second, found.images_p) == (0, 1, 0, 0, 1)
-    assert interval_of(found) == (0, 0)
+    # whole images spread by sqrt(1/6) = 0.408 of one: 4.3027 · 0.408 / sqrt(3) = 1.014 images
+    assert interval_of(found) == pytest.approx((-0.0001014, 0.0001014), abs=1e-7)
     assert verdict(FIRST, FIRST) == "not distinguishable with n = 3: the interval holds 0"
     assert comparison_lines(found, NAMES, (FIRST, FIRST))[0].startswith("B less A: +0.00 points")
 
@@ -203,11 +204,17 @@ def test_differences_that_cancel_out_are_no_difference() -> None:
     assert comparison_lines(compare(second, first), NAMES, (second, first))[0].startswith("B less A: +0.00 points, ")
 
 
-def test_a_constant_difference_has_no_spread() -> None:
+def test_a_constant_difference_has_the_spread_of_whole_images() -> None:
     found = compare(finals(9_940, 9_950, 9_930), finals(9_948, 9_958, 9_938))
-    assert interval_of(found) == pytest.approx((0.0008, 0.0008))
-    assert found.p == pytest.approx(0, abs=1e-9)
+    # 8 images, of which 1.014 may be rounding, as above: t = 8 sqrt(3) / 0.408 = 33.94, p = 1 - t / sqrt(2 + t²)
+    assert interval_of(found) == pytest.approx((0.0006986, 0.0009014), abs=1e-7)
+    assert found.p == pytest.approx(0.000866, abs=1e-6)
     assert found.beyond_seeds
+
+
+def test_one_image_more_in_each_of_three_seeds_is_no_difference() -> None:
+    found = compare(finals(9_940, 9_950, 9_930), finals(9_941, 9_951, 9_931))
+    assert not found.beyond_seeds
 
 
 # --- what holds for any two -------------------------------------------------------------------------------------------
@@ -329,34 +336,35 @@ def test_one_seed_allows_no_conclusion() -> None:
 def test_what_may_be_concluded_where_all_some_or_none_held() -> None:
     # Wilson for all or none of ten: z² / (10 + z²) = 3.8415 / 13.8415 = 27.8 %. One standard error of 99.50 % of 10,000
     # images: sqrt(0.995 · 0.005 / 10,000) = 0.07 points
-    tail = "; other test images would shift all of it by some 0.07 points"
-    above = "and the interval of the mean last epoch lies at or above 99.40 %; may not be said: "
+    above = (
+        "and the interval of the mean last epoch lies at or above 99.4 %; "
+        "other test images would shift all of it by some 0.07 points; may not be said: "
+    )
     assert conclusion(seeds_with(9_939, 10), 0.994, 2) == (
         f"may be said: it held in each of 10 seeds, {above}that it always does, for up to 27.8 % of all seeds might "
-        f"fail{tail}"
+        "fail"
     )
     assert conclusion(seeds_with(9_939, 4), 0.994, 2) == (
         f"may be said: whether it holds depends on the seed (4 of 10 did), {above}that it holds, by pointing at a seed "
-        f"that did{tail}"
+        "that did"
     )
     assert conclusion(seeds_with(9_939, 0), 0.994, 2) == (
-        f"may be said: it held in none of 10 seeds, {above}that it never does, for up to 27.8 % of all seeds "
-        f"might hold{tail}"
+        f"may be said: it held in none of 10 seeds, {above}that it never does, for up to 27.8 % of all seeds might hold"
     )
 
 
 @pytest.mark.parametrize(
     ("correct", "where"),
     [
-        ((9_940, 9_940), "at or above"),  # the interval is the target itself
-        ((9_939, 9_939), "below"),
+        ((9_943, 9_943), "at or above"),  # ± 12.7 · sqrt(1/12) / sqrt(2) = 2.6 images, however equal the seeds
+        ((9_940, 9_940), "on both sides of"),
         ((9_940, 9_942), "on both sides of"),  # 9,941 ± 12.7 · 1
         ((9_952, 9_954, 9_953), "at or above"),  # 9,953 ± 2.5
         ((9_930, 9_931, 9_932), "below"),  # 9,931 ± 2.5
     ],
 )
 def test_where_the_mean_lies_is_said_of_its_whole_interval(correct: tuple[int, ...], where: str) -> None:
-    assert f"mean last epoch lies {where} 99.40 %; may not" in conclusion(finals(*correct), 0.994, 1)
+    assert f"mean last epoch lies {where} 99.4 %; other" in conclusion(finals(*correct), 0.994, 1)
 
 
 @given(
@@ -507,7 +515,7 @@ def test_that_command_names_the_study_where_it_is_not_the_default(fresh: Desk) -
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        ("99", "--trial 99: no such trial; study tiny-600 has trials 0 to "),
+        ("99", "trial 99: no such trial; study tiny-600 has trials 0 to "),
         ("Model_7", "there is no class 'Model_7': model.py has Model_1, Other; "),
         ("Other", "Other.json: cannot be read: No such file or directory"),
         ("", "there is no class ''"),
@@ -520,7 +528,7 @@ def test_that_command_names_the_study_where_it_is_not_the_default(fresh: Desk) -
         ("1.0", "there is no class '1.0'"),
         ("²", "there is no class '²'"),
         ("-1", "No such option"),
-        pytest.param("9" * 5_000, "--trial 9", id="a number of 5,000 digits"),
+        pytest.param("9" * 5_000, "trial 9", id="a number of 5,000 digits"),
     ],
 )
 def test_what_is_no_trial_and_no_frozen_model_is_refused(desk: Desk, second: str, message: str) -> None:

@@ -96,21 +96,13 @@ def test_a_gpu_takes_all_seeds_that_are_missing_in_one_job(tmp_path: Path) -> No
 
 
 def test_runs_that_are_done_are_not_repeated(tmp_path: Path) -> None:
-    weights = tmp_path / "first.safetensors"
-    weights.write_text("kept")
     executor = Playback()
-    done = [run(0, 1, 2, 3), run(2, 4, 5), run(9, 6, 7, 8)]  # seed 2 is incomplete, nobody asks for seed 9
-    confirmation = confirm(executor, NETWORK, RECIPE, data="mnist", seeds=[0, 1, 2], weights=weights, done=done)
-    assert [job.seed for job in executor.jobs] == [1, 2]
-    assert confirmation.runs[0] == done[0]
-    assert confirmation.seeds == (0, 1, 2)
-
-
-def test_the_first_seed_is_repeated_when_its_weights_are_gone(tmp_path: Path) -> None:
-    executor = Playback()
-    done = [run(0, 1, 2, 3), run(1, 4, 5, 6)]
-    confirm(executor, NETWORK, RECIPE, data="mnist", seeds=[0, 1], weights=tmp_path / "gone", done=done)
-    assert [(job.seed, job.weights) for job in executor.jobs] == [(0, str(tmp_path / "gone"))]
+    done = [run(0, 1, 2, 3), run(2, 4, 5, 6), run(9, 6, 7, 8)]  # nobody asks for seed 9
+    confirmation = confirm(
+        executor, NETWORK, RECIPE, data="mnist", seeds=[0, 1, 2], weights=tmp_path / "first.safetensors", done=done
+    )
+    assert [(job.seed, job.weights) for job in executor.jobs] == [(1, None)]
+    assert confirmation.runs == (done[0], run(1, 9911, 9912, 9913), done[1])
 
 
 def test_a_failing_seed_stops_the_others() -> None:

@@ -275,6 +275,9 @@ def test_only_near_ties_may_turn() -> None:
     _check_same(expected.flip(1)[[1]], expected[[1]], "Model_1")
     with pytest.raises(ModelError, match="for 1 of 2 images"):
         _check_same(expected.flip(1), expected, "Model_1")
+    third = torch.tensor([[1.0, 1.0 + 5e-5, 0.0]])
+    with pytest.raises(ModelError, match="for 1 of 1 images"):
+        _check_same(torch.tensor([[0.0, 0.0, 1.0]]), third, "Model_1")
 
 
 def test_logging_is_as_it_was_after_a_failure() -> None:

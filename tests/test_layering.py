@@ -20,7 +20,7 @@ PACKAGE = Path(budgetnet.__file__).parent
 LAYERS = {
     **dict.fromkeys(("errors", "statistics"), 0),
     **dict.fromkeys(("layers", "recipe", "files", "results", "sentences"), 1),
-    **dict.fromkeys(("architecture", "notation", "dimension", "comparison"), 2),
+    **dict.fromkeys(("architecture", "notation", "dimension", "comparison", "words"), 2),
     **dict.fromkeys(("cost", "fields", "budget"), 3),
     **dict.fromkeys(("build", "trace", "operators"), 4),
     **dict.fromkeys(("audit", "data", "dataset", "kernels", "readers", "space", "table", "weights"), 5),

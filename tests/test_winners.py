@@ -183,7 +183,7 @@ def test_confirm_prints_every_epoch_the_table_what_the_seeds_say_and_one_conclus
     assert sum(line.startswith(f"{spread} over 2 seeds;") for line in lines) == 1
     assert f"lowest of the last 2 epochs: {min(lowest, key=float)} %" in lines
     # none of two, by Wilson: up to z² / (n + z²) = 3.8415 / 5.8415
-    held = "99.40 % in every one of the last 2 epochs: 0 of 2 seeds (95 % Wilson interval 0.0 % to 65.8 %)"
+    held = "99.4 % in every one of the last 2 epochs: 0 of 2 seeds (95 % Wilson interval 0.0 % to 65.8 %)"
     assert held in lines
     assert [line.startswith("conclusion: ") for line in lines].count(True) == 1
     assert lines[-1].startswith("conclusion: may be said: it held in none of 2 seeds")
@@ -237,10 +237,10 @@ def test_target_and_last_say_what_is_to_be_held(desk: Desk) -> None:
     desk.spied()
     _, out, _ = desk.call("confirm", "--seeds", "2", "--target", "1")
     # two of two, by Wilson: from n / (n + z²) = 2 / 5.8415
-    assert "1.00 % in every one of the last 2 epochs: 2 of 2 seeds (95 % Wilson interval 34.2 % to 100.0 %)" in out
+    assert "1 % in every one of the last 2 epochs: 2 of 2 seeds (95 % Wilson interval 34.2 % to 100.0 %)" in out
     assert "may be said: it held in each of 2 seeds" in out
     _, out, _ = desk.call("confirm", "--seeds", "1", "--last", "1")
-    assert "99.40 % in the last epoch: 0 of 1 seed (95 % Wilson interval 0.0 % to 79.3 %)" in out
+    assert "99.4 % in the last epoch: 0 of 1 seed (95 % Wilson interval 0.0 % to 79.3 %)" in out
     assert "conclusion: one seed says nothing about the next" in out
 
 
@@ -284,10 +284,10 @@ def test_a_trial_that_is_missing_or_pruned_is_refused(fresh: Desk, command: str)
     spy, last = fresh.spied(), fresh.study.records()[-1]
     assert last.state == "pruned"
     code, _, err = fresh.call(command, trial=last.number)
-    expected = f"error: --trial {last.number}: it must be a finished trial, but it is pruned\n"
+    expected = f"error: trial {last.number}: it must be a finished trial, but it is pruned\n"
     assert (code, err) == (2, expected)
     code, _, err = fresh.call(command, trial=99)
-    expected = f"error: --trial 99: no such trial; study {NAME} has trials 0 to {last.number}\n"
+    expected = f"error: trial 99: no such trial; study {NAME} has trials 0 to {last.number}\n"
     assert (code, err, spy.seeds) == (2, expected, [])
 
 
@@ -465,7 +465,7 @@ def test_the_study_file_says_what_is_to_be_held_why_and_what_a_person_adds(desk:
     assert desk.call("freeze")[0] == 0
     mean = f"{statistics.mean(100 * run.final.accuracy for run in desk.runs):.2f} %"
     block = " ".join(Path("model.py").read_text("utf-8").split())
-    target = "Target: at least 12.50 % of the test images in every one of the last 1 of 2 epochs, with fewer than 600"
+    target = "Target: at least 12.5 % of the test images in every one of the last 1 of 2 epochs, with fewer than 600"
     assert f"{target} params. So small a network under 600 params is only a trial run. Result: " in block
     own = f"- Whoever reads this sees {desk.frozen().cost.macs:,} MACs. - Its mean of {mean} is above nothing."
     assert f"{own} Receptive field:" in block  # after the sentences of the rules
@@ -473,7 +473,7 @@ def test_the_study_file_says_what_is_to_be_held_why_and_what_a_person_adds(desk:
     held = sum(run.final.correct >= 37.5 for run in desk.runs)  # 12.5 % of 300
     assert f"held {held} of 2 seeds" in block
     _, out, _ = desk.call("confirm", "--seeds", "2")
-    assert f"12.50 % in the last epoch: {held} of 2 seeds" in out
+    assert f"12.5 % in the last epoch: {held} of 2 seeds" in out
 
 
 def test_options_go_before_the_study_file(desk: Desk) -> None:
@@ -481,9 +481,9 @@ def test_options_go_before_the_study_file(desk: Desk) -> None:
     STUDY_FILE.write_text("target: 12.5\nlast: 1\n")
     assert desk.call("freeze", "--target", "1", "--last", "2")[0] == 0
     assert (desk.frozen().provenance.target, desk.frozen().last) == (0.01, 2)
-    assert "at least 1.00 % of the test images in every one of the last 2 of" in Path("model.py").read_text("utf-8")
+    assert "at least 1 % of the test images in every one of the last 2 of" in Path("model.py").read_text("utf-8")
     _, out, _ = desk.call("confirm", "--seeds", "2", "--last", "2")
-    assert "12.50 % in every one of the last 2 epochs" in out
+    assert "12.5 % in every one of the last 2 epochs" in out
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,68 @@
+"""Numbers as words, each kind of them formatted in this one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, log10
+
+from budgetnet.statistics import Interval
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """How accuracies counted on ``images`` images are written: with as many decimals as one image is worth."""
+
+    images: int
+
+    @property
+    def decimals(self) -> int:
+        return max(2, ceil(log10(self.images)) - 2)
+
+    def bare(self, fraction: float) -> str:
+        """``99.41``."""
+        return f"{100 * fraction:.{self.decimals}f}"
+
+    def percent(self, fraction: float) -> str:
+        """``99.41 %``."""
+        return f"{self.bare(fraction)} %"
+
+    def interval(self, interval: Interval) -> str:
+        """``99.41 to 99.52 %``, inside 0 to 100."""
+        return f"{self.bare(max(interval.low, 0))} to {self.percent(min(interval.high, 1))}"
+
+    def points(self, difference: float) -> str:
+        """A difference without its sign: ``0.05 points``."""
+        return f"{self.bare(abs(difference))} points"
+
+    def signed(self, difference: float) -> str:
+        """``+0.05``."""
+        return f"{round(100 * difference, self.decimals) + 0.0:+.{self.decimals}f}"  # never -0.00
+
+    def signed_interval(self, interval: Interval) -> str:
+        """``-0.02 to +0.08 points``."""
+        return f"{self.signed(interval.low)} to {self.signed(interval.high)} points"
+
+
+def count(value: int) -> str:
+    """``7,964``."""
+    return f"{value:,}"
+
+
+def share(fraction: float) -> str:
+    """A proportion of few runs or of a budget: ``72.2 %``."""
+    return f"{100 * fraction:.1f} %"
+
+
+def target_words(fraction: float) -> str:
+    """A target with all its digits, for it is set and not measured: ``99.4 %``."""
+    return f"{100 * fraction:.10g} %"
+
+
+def probability(p: float) -> str:
+    """``0.043``; ``< 0.001`` below that."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def plural(n: int, noun: str) -> str:
+    """``1 seed``, ``3 seeds``."""
+    return f"{count(n)} {noun}{'' if n == 1 else 's'}"
