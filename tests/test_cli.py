@@ -135,7 +135,7 @@ def test_train_one_network(
         (["compare", "1", "2"], "no study under studies"),
         (["compare", "Model_8", "Model_9"], "there is no class 'Model_8'"),
         (["verify", "../Model_1"], "a model's name must be a Python identifier like Model_3, but got '../Model_1'"),
-        (["verify", "Model_9"], "Model_9.json: cannot be read: No such file or directory"),
+        (["verify", "Model_9"], "model.py: there is no class Model_9"),
         (["export", "../x", "--onnx", "x.onnx"], "a model's name must be a Python identifier like Model_3"),
         (["export", "Model_9", "--onnx", "x.onnx"], "there is no class 'Model_9'"),
         (["predict", "a/b", "x.png"], "a model's name must be a Python identifier like Model_3, but got 'a/b'"),
@@ -185,7 +185,7 @@ def test_a_trial_that_was_pruned_or_is_not_there_cannot_be_frozen(
     here: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(monkeypatch, capsys, *search_arguments(here, small_mnist, trials=1))
-    for trial, message in (("7", "--trial 7: no such trial; study tiny-600 has trials 0 to"), ("-1", "no such trial")):
+    for trial, message in (("7", "trial 7: no such trial; study tiny-600 has trials 0 to"), ("-1", "no such trial")):
         code, _, err = run(monkeypatch, capsys, "freeze", "--trial", trial)
         assert (code, message in err) == (2, True)
     from budgetnet.study import open_study
@@ -195,7 +195,7 @@ def test_a_trial_that_was_pruned_or_is_not_there_cannot_be_frozen(
     study.tell(number, state=TrialState.PRUNED)
     code, _, err = run(monkeypatch, capsys, "freeze", "--trial", str(number))
     assert code == 2
-    assert "--trial 1: it must be a finished trial, but it is pruned" in err
+    assert "trial 1: it must be a finished trial, but it is pruned" in err
     assert not (here / "model.py").exists()
 
 
