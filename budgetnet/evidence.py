@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from budgetnet import checked
 from budgetnet.architecture import Architecture
+from budgetnet.checked import items, record, text
 from budgetnet.cost import Cost, cost
 from budgetnet.errors import ArchitectureError, ModelError, RecipeError
 from budgetnet.recipe import Recipe
@@ -22,6 +24,7 @@ from budgetnet.results import LAST, Confirmation
 from budgetnet.sentences import Sentence, sentences_of
 
 FORMAT = 2
+READERS = {**checked.READERS, "tuple[Sentence, ...]": lambda place, data: sentences_of(items(place, data), place)}
 _PAIR = re.compile(r"\[\n\s+(-?[\d.e+-]+),\n\s+(-?[\d.e+-]+)\n\s+\]")  # two numbers need no line each
 FIELDS = {
     *("format", "name", "notation", "weights_sha256"),
@@ -96,7 +99,7 @@ class Evidence:
 
     def to_json(self) -> str:
         """Readable, and the same text for the same record."""
-        record = {
+        data = {
             "format": FORMAT,
             "name": self.name,
             "notation": str(self.architecture),
@@ -106,28 +109,24 @@ class Evidence:
             "recipe": self.recipe.to_dict(),
             "confirmation": self.confirmation.to_dict(),
         }
-        text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
-        return _PAIR.sub(r"[\1, \2]", text) + "\n"
+        return _PAIR.sub(r"[\1, \2]", json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
 
     @staticmethod
-    def from_json(text: str) -> Evidence:
+    def from_json(content: str) -> Evidence:
         """Inverse of ``to_json``. Raises ModelError that names the field."""
-        data = _parsed(text)
+        data = _parsed(content)
         if data.get("format") != FORMAT:
             raise ModelError(f"evidence.format must be {FORMAT}, but is {data.get('format')!r}")
         if set(data) != FIELDS:
             raise ModelError(f"evidence must have the fields {', '.join(sorted(FIELDS))}")
-        for name in ("name", "weights_sha256"):
-            if not isinstance(data.get(name), str):
-                raise ModelError(f"evidence.{name} must be text, but is {data.get(name)!r}")
         try:
             evidence = Evidence(
-                data["name"],
+                text("evidence.name", data["name"]),
                 Architecture.from_dict(_mapping(data, "architecture")),
                 Recipe.from_dict(_mapping(data, "recipe")),
                 Confirmation.from_dict(_mapping(data, "confirmation")),
-                _provenance(_mapping(data, "provenance")),
-                data["weights_sha256"],
+                record(Provenance, "evidence.provenance", data["provenance"], READERS),
+                text("evidence.weights_sha256", data["weights_sha256"]),
             )
         except (ArchitectureError, RecipeError) as error:
             raise ModelError(f"evidence: {error}") from error
@@ -179,28 +178,3 @@ def _mapping(data: Mapping[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError(f"evidence.{name} must be a mapping, but is {value!r}")
     return value
-
-
-_TYPES: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float), "str": str}
-_LISTS = {"mean": float, "std": float, "aim": Sentence, "analysis": Sentence}
-
-
-def _provenance(data: dict[str, Any]) -> Provenance:
-    known = {item.name: str(item.type) for item in fields(Provenance)}
-    if set(data) != set(known):
-        raise ModelError(f"evidence.provenance must have the fields {', '.join(known)}")
-    values = dict(data)
-    for name, value in data.items():
-        place = f"evidence.provenance.{name}"
-        if name not in _LISTS:
-            if isinstance(value, bool) or not isinstance(value, _TYPES[known[name]]):
-                raise ModelError(f"{place} has the wrong type: {value!r}")
-        elif not isinstance(value, list):
-            raise ModelError(f"{place} has the wrong type: {value!r}")
-        elif _LISTS[name] is Sentence:
-            values[name] = sentences_of(value, place)
-        elif any(isinstance(item, bool) or not isinstance(item, int | float) for item in value):
-            raise ModelError(f"{place} has the wrong type: {value!r}")
-        else:
-            values[name] = tuple(value)
-    return Provenance(**values)

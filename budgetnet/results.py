@@ -5,18 +5,16 @@ Every record writes itself as JSON and reads itself back; a reader raises ModelE
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from math import isfinite, sqrt
-from typing import Any, TypeVar
+from typing import Any
 
+from budgetnet.checked import check_fields, items, record, whole
 from budgetnet.errors import ModelError
 from budgetnet.statistics import Interval, mean, mean_interval, std, wilson
 
 LAST = 5  # epochs that must all reach the target
 MOST_THREADS = 4096
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -148,12 +146,15 @@ class SeedRun:
     @staticmethod
     def from_dict(data: Any, place: str = "run") -> SeedRun:
         """Inverse of ``to_dict``; ``place`` is what an error calls it."""
-        _check_fields(SeedRun, place, data)
+        check_fields(SeedRun, place, data)
         return SeedRun(
-            _whole(f"{place}.seed", data["seed"]),
-            tuple(_epoch(f"{place}.epochs[{n}]", epoch) for n, epoch in enumerate(_items(place, data, "epochs"))),
+            whole(f"{place}.seed", data["seed"]),
+            tuple(
+                _epoch(f"{place}.epochs[{n}]", epoch)
+                for n, epoch in enumerate(items(f"{place}.epochs", data["epochs"]))
+            ),
             _outcome(f"{place}.outcome", data["outcome"]),
-            _plain(Machine, f"{place}.machine", data["machine"]),
+            record(Machine, f"{place}.machine", data["machine"]),
         )
 
 
@@ -266,39 +267,16 @@ class Confirmation:
     @staticmethod
     def from_dict(data: Any) -> Confirmation:
         """Inverse of ``to_dict``."""
-        runs = _items("confirmation", data, "runs")
+        check_fields(Confirmation, "confirmation", data)
+        runs = items("confirmation.runs", data["runs"])
         return Confirmation(tuple(SeedRun.from_dict(run, f"confirmation.runs[{n}]") for n, run in enumerate(runs)))
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 
-_TYPES: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float), "str": str}
-
-
-def _plain(kind: type[T], place: str, data: Any) -> T:
-    """A record whose fields are numbers and words."""
-    _check_fields(kind, place, data)
-    for field in fields(kind):  # type: ignore[arg-type]
-        value, word = data[field.name], str(field.type)
-        if isinstance(value, bool) or not isinstance(value, _TYPES[word]) or not _in_reach(value):
-            what = "a text" if word == "str" else "a number"
-            raise ModelError(f"{place}.{field.name} must be {what}, but is {value!r}")
-    return kind(**data)
-
-
-def _in_reach(value: object) -> bool:
-    """Whether a number can be computed with: JSON may hold integers beyond every float."""
-    return not isinstance(value, int) or abs(value) < 2**63
-
-
-def _check_fields(kind: type, place: str, data: Any) -> None:
-    known = [field.name for field in fields(kind)]
-    if not isinstance(data, Mapping) or set(data) != set(known):
-        raise ModelError(f"{place} must have the fields {', '.join(known)}")
-
 
 def _epoch(place: str, data: Any) -> EpochResult:
-    epoch = _plain(EpochResult, place, data)
+    epoch = record(EpochResult, place, data)
     if epoch.total < 1:
         raise ModelError(f"{place}.total must be at least 1 image, but is {epoch.total:,}")
     if not 0 <= epoch.correct <= epoch.total:
@@ -309,28 +287,15 @@ def _epoch(place: str, data: Any) -> EpochResult:
 
 
 def _outcome(place: str, data: Any) -> Outcome:
-    _check_fields(Outcome, place, data)
-    correct, total = (_whole(f"{place}.{name}", data[name]) for name in ("train_correct", "train_total"))
+    check_fields(Outcome, place, data)
+    correct, total = (whole(f"{place}.{name}", data[name]) for name in ("train_correct", "train_total"))
     if not 0 <= correct <= total or total == 0:
         raise ModelError(f"{place}.train_correct must be from 0 to train_total, {total:,}, but is {correct:,}")
     wrong = []
-    for n, pair in enumerate(_items(place, data, "wrong")):
+    for n, pair in enumerate(items(f"{place}.wrong", data["wrong"])):
         if not isinstance(pair, list) or len(pair) != 2:
             raise ModelError(f"{place}.wrong[{n}] must be [index, class], but is {pair!r}")
-        wrong.append((_whole(f"{place}.wrong[{n}]", pair[0]), _whole(f"{place}.wrong[{n}]", pair[1])))
+        wrong.append((whole(f"{place}.wrong[{n}]", pair[0]), whole(f"{place}.wrong[{n}]", pair[1])))
     if [index for index, _ in wrong] != sorted({index for index, _ in wrong}):
         raise ModelError(f"{place}.wrong must name every image once and in order")
     return Outcome(correct, total, tuple(wrong))
-
-
-def _whole(place: str, value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not _in_reach(value):
-        raise ModelError(f"{place} must be a whole number, but is {value!r}")
-    return value
-
-
-def _items(place: str, data: Any, name: str) -> list[Any]:
-    if not isinstance(data, Mapping) or not isinstance(data.get(name), list):
-        raise ModelError(f"{place}.{name} must be a list")
-    items: list[Any] = data[name]
-    return items

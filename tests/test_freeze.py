@@ -375,20 +375,23 @@ def test_evidence_round_trip() -> None:
     ("change", "message"),
     [
         (lambda data: data.update(format=1), "evidence.format must be 2, but is 1"),
-        (lambda data: data.update(name=3), "evidence.name must be text"),
+        (lambda data: data.update(name=3), "evidence.name must be a text, but is 3"),
         (lambda data: data.update(recipe=[]), "evidence.recipe must be a mapping"),
         (lambda data: data["recipe"].update(epochs=0), "evidence: recipe.epochs: must be between"),
         (lambda data: data["architecture"].update(body=[{"type": "x"}]), "evidence: body[0].type must be"),
         (
             lambda data: data["provenance"].update(budget="8000"),
-            "evidence.provenance.budget has the wrong type: '8000'",
+            "evidence.provenance.budget must be a whole number, but is '8000'",
         ),
         (
             lambda data: data["provenance"].update(aim=["at 99.4 %"]),
             "evidence.provenance.aim[0]: a number is written as",
         ),
-        (lambda data: data["provenance"].update(aim="x"), "evidence.provenance.aim has the wrong type: 'x'"),
-        (lambda data: data["provenance"].update(mean=["0.1"]), "evidence.provenance.mean has the wrong type"),
+        (lambda data: data["provenance"].update(aim="x"), "evidence.provenance.aim must be a list, but is 'x'"),
+        (
+            lambda data: data["provenance"].update(mean=["0.1"]),
+            "evidence.provenance.mean[0] must be a number, but is '0.1'",
+        ),
         (lambda data: data["provenance"].update(std=[0.0]), "mean and std must be as many, and std above 0"),
         (lambda data: data["provenance"].pop("trial"), "evidence.provenance must have the fields study, trial, "),
         (lambda data: data["provenance"].update(target=99.4), "target must be a fraction between 0 and 1, but is 99.4"),

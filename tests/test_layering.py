@@ -19,7 +19,7 @@ PACKAGE = Path(budgetnet.__file__).parent
 
 LAYERS = {
     **dict.fromkeys(("errors", "statistics"), 0),
-    **dict.fromkeys(("layers", "recipe", "files", "results", "sentences"), 1),
+    **dict.fromkeys(("layers", "recipe", "files", "checked", "results", "sentences"), 1),
     **dict.fromkeys(("architecture", "notation", "dimension", "comparison", "words"), 2),
     **dict.fromkeys(("cost", "fields", "budget"), 3),
     **dict.fromkeys(("build", "trace", "operators"), 4),

@@ -109,7 +109,7 @@ def test_a_machine_in_words() -> None:
             "train_correct must be from 0 to train_total, 60,000",
         ),
         (lambda run: run["outcome"].pop("wrong"), "outcome must have the fields train_correct, train_total, wrong"),
-        (lambda run: run["machine"].update(threads="1"), r"machine\.threads must be a number, but is '1'"),
+        (lambda run: run["machine"].update(threads="1"), r"machine\.threads must be a whole number, but is '1'"),
         (lambda run: run["machine"].update(torch=2), r"machine\.torch must be a text, but is 2"),
         (lambda run: run.pop("machine"), r"runs\[0\] must have the fields seed, epochs, outcome, machine"),
     ],
@@ -124,10 +124,11 @@ def test_broken_runs_are_refused_by_place(change: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda data: data.pop("runs"), r"confirmation\.runs must be a list"),
+        (lambda data: data.pop("runs"), "confirmation must have the fields runs"),
+        (lambda data: data.update(runs=3), r"confirmation\.runs must be a list, but is 3"),
         (lambda data: data["runs"][0].update(seed="a"), r"runs\[0\]\.seed must be a whole number, but is 'a'"),
         (lambda data: data["runs"][0]["epochs"][0].pop("loss"), r"epochs\[0\] must have the fields epoch, "),
-        (lambda data: data["runs"][0]["epochs"][0].update(correct=1.5), r"epochs\[0\]\.correct must be a number"),
+        (lambda data: data["runs"][0]["epochs"][0].update(correct=1.5), r"epochs\[0\]\.correct must be a whole number"),
         (lambda data: data["runs"][0]["epochs"][0].update(correct=9941), r"accuracy must be 9,941 / 10,000, but is"),
     ],
 )

@@ -598,7 +598,7 @@ def test_a_record_of_ours_gives_its_hash_or_says_why_not(folder: Folder) -> None
     assert frozen_digest(path) == hashlib.sha256(folder.weights(PLAIN).read_bytes()).hexdigest()
     record = folder.record(PLAIN)
     folder.write_record(PLAIN, {**record, "weights_sha256": 3})
-    with pytest.raises(ModelError, match=r"evidence\.weights_sha256 must be text, but is 3$"):
+    with pytest.raises(ModelError, match=r"evidence\.weights_sha256 must be a text, but is 3$"):
         load(PLAIN, pretrained=True, models=folder.model)
     folder.write_record(PLAIN, {**record, "recipe": None})
     with pytest.raises(ModelError, match=r"evidence\.recipe must be a mapping, but is None$"):
