@@ -93,7 +93,9 @@ def export(models: Path, name: str, out: Path, *, int8: bool = False) -> Exporte
 def _require() -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         if find_spec(package) is None:
-            raise ModelError(f"export needs {package}; install it with: pip install 'budgetnet[onnx]'")
+            raise ModelError(
+                f"export needs {package}; install it with: pip install 'budgetnet[onnx]' (in a clone: '.[onnx]')"
+            )
 
 
 @contextmanager
