@@ -19,6 +19,7 @@ from budgetnet.options import (
     again,
     announce,
     console,
+    say,
     stop,
 )
 
@@ -67,7 +68,7 @@ def confirm(
     if as_json:
         typer.echo(json.dumps(confirmation_dict(runs, aim.target, aim.last)))
         return
-    typer.echo("\n".join(["", *confirmation_lines(runs, aim.target, aim.last, console().width)]))
+    say(["", *confirmation_lines(runs, aim.target, aim.last, console().width)])
 
 
 def _aim(winner: Winner, target: float | None, last: int | None) -> Aim:
@@ -85,11 +86,11 @@ def _confirmed(winner: Winner, seeds: range, workers: int | None, device: str, *
     if not quiet:
         typer.echo(f"trial {winner.trial} of {winner.study.where.name}: {winner.architecture}")
         kept = len(seeds) - len(missing)
-        have = f", {kept} kept from before" if kept else ""
+        have = f" ({kept} kept from before)" if kept else ""
         named = "seed 0" if len(seeds) == 1 else f"seeds 0 … {seeds[-1]}"
         if seeds[0] in missing and seeds[0] in winner.runs():
             typer.echo(f"seed {seeds[0]} once more, for its weights are not where they were kept")
-        typer.echo(f"{named}{have}, on all training images; test is read once an epoch, to report")
+        say([f"{named}{have} on all training images; test is read once an epoch, to report"])
     executor: Executor = local(workers, choose_device(device))
     try:
         return confirm_winner(winner, seeds, executor, None if quiet else _print_seed_epoch)
@@ -129,7 +130,7 @@ def compare(
     if as_json:
         typer.echo(json.dumps(comparison_dict(found, names, runs)))
         return
-    typer.echo("\n".join(comparison_lines(found, names, runs)))
+    say(comparison_lines(found, names, runs))
 
 
 def _contender(text: str, study: str | None, storage: str | None, models: Path | None) -> Contender:
@@ -215,7 +216,7 @@ def verify(
         for claim in check(path, name, retrain=retrain):
             claims[name].append(asdict(claim))
             if not as_json:
-                typer.echo(f"{name}: {'holds' if claim.holds else f'DOES NOT HOLD ({claim.found})'}: {claim.what}")
+                say([f"{name}: {'holds' if claim.holds else f'DOES NOT HOLD ({claim.found})'}: {claim.what}"])
     if as_json:
         typer.echo(json.dumps(claims))
     broken = sum(not claim["holds"] for found in claims.values() for claim in found)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -29,6 +31,13 @@ def console() -> Console:
     from rich.console import Console
 
     return Console(highlight=False)
+
+
+def say(lines: Iterable[str]) -> None:
+    """Print lines; on a terminal, those that are too long are broken between words."""
+    width = console().width if sys.stdout.isatty() else 0
+    for line in lines:
+        typer.echo(fill(line, width, subsequent_indent="  ") if 0 < width < len(line) else line)
 
 
 def stop(message: str, code: int) -> NoReturn:

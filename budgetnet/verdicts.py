@@ -60,7 +60,7 @@ def conclusion(runs: Confirmation, target: float, last: int) -> str:
 def _table(runs: Confirmation, target: float, last: int, width: int) -> list[str]:
     """Columns of seeds, in as many blocks as the width asks for."""
     written = Accuracies(runs.images)
-    cell = max(len(written.bare(1.0)), *(len(str(seed)) for seed in runs.seeds)) + 2
+    cell = max(len(written.bare(1.0)), *(len(str(seed)) for seed in runs.seeds)) + 1
     head = len("lowest") + 1
     fit = max(1, (width - head) // cell)
     lines: list[str] = []
