@@ -257,7 +257,9 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(
     before = contents(own.folder)
     with pytest.raises(ModelError) as caught:
         export(own.models, PLAIN, Path("there.onnx"))
-    assert str(caught.value) == f"export needs {package}; install it with: pip install 'budgetnet[onnx]' (in a clone: '.[onnx]')"
+    assert str(caught.value) == (
+        f"export needs {package}; install it with: pip install 'budgetnet[onnx]' (in a clone: '.[onnx]')"
+    )
     assert contents(own.folder) == before
 
 

@@ -640,8 +640,8 @@ def table_of(lines: list[str]) -> list[list[str]]:
         (80, [10, 10, 5]),  # the names of the rows take 7 columns, a seed takes 7: 7 + 10 · 7 = 77
         (77, [10, 10, 5]),
         (76, [9, 9, 7]),
-        (181, [24, 1]),  # 7 + 24 · 8 = 199
-        (182, [25]),
+        (181, [24, 1]),
+        (182, [25]),  # 7 + 25 · 7
         (1, [1] * 25),  # nothing fits; still a column at a time
     ],
 )
