@@ -28,9 +28,9 @@ pass, beside 6,700 of ours with one thread (3.2 ×, n=1, not interleaved).
 Mean of the last five test accuracies on all images, seeds 1 to 3: plain 99.25, 99.26, 99.32 %, ours 99.25, 99.29,
 99.25 %; seed by seed +0.00, +0.03, -0.07: -0.01 ± 0.05 points (n=3), within noise.
 
-The probe network in both precisions, mean of the last five test accuracies, seeds 1 to 8: expected no difference; float32
-99.44 ± 0.05, bfloat16 99.47 ± 0.02 %, seed by seed +0.03 ± 0.06 points (n=8; 95 % interval -0.02 to +0.08). Search
-trains in bfloat16; what is reported stays in float32, which processors without bfloat16 can repeat.
+The probe network in both precisions, mean of the last five test accuracies, seeds 1 to 8: expected no difference;
+float32 99.44 ± 0.05, bfloat16 99.47 ± 0.02 %, seed by seed +0.03 ± 0.06 points (n=8; 95 % interval -0.02 to +0.08).
+Search trains in bfloat16; what is reported stays in float32, which processors without bfloat16 can repeat.
 
 What was tried for a step of A3 at batch 128, one thread (interleaved; ms are those of a quiet machine):
 
