@@ -15,15 +15,14 @@ with the default two of them take minutes an epoch, waiting for each other.
 Expected: 2 × alone, 3.5 × side by side. Measured on two cores of a shared Xeon (AMX, torch 2.15, numba 0.68), three
 interleaved rounds of 20,000 images:
 
-    alone           plain               642 ±    66 images/s                        907 MB
-    alone           ours, one thread  3,797 ±   833             5.9 ± 0.8 × plain  1,029 MB
-    alone           ours, two         4,086 ± 1,133             6.3 ± 1.3 × plain    956 MB
-    2 side by side  plain               793 ±    61                                 908 MB
-    2 side by side  ours              7,798 ±   477             9.9 ± 0.4 × plain  1,029 MB
+    alone           plain             1,078 ±  51 images/s                           905 MB
+    alone           ours, one thread  6,416 ±  97             5.96 ± 0.19 × plain  1,033 MB
+    alone           ours, two         7,959 ± 486             7.39 ± 0.62 × plain    956 MB
+    2 side by side  plain             1,310 ±  20                                    904 MB
+    2 side by side  ours             12,910 ± 126             9.85 ± 0.09 × plain  1,033 MB
 
-and three rounds on another day, when the host was twice as slow again: 4.5 ± 1.4, 5.5 ± 1.1 and 10.2 ± 0.5 ×. The plain
-loop suffers most from such neighbours: at the quietest hour seen it made 2,100 images a second alone, without its test
-pass, beside 6,700 of ours with one thread (3.2 ×, n=1, not interleaved).
+and when the host was slower, half as fast: 5.9 ± 0.8, 6.3 ± 1.3 and 9.9 ± 0.4; a quarter: 4.5 ± 1.4, 5.5 ± 1.1 and
+10.2 ± 0.5 × (three rounds each).
 
 Mean of the last five test accuracies on all images, seeds 1 to 3: plain 99.25, 99.26, 99.32 %, ours 99.25, 99.29,
 99.25 %; seed by seed +0.00, +0.03, -0.07: -0.01 ± 0.05 points (n=3), within noise.
