@@ -153,7 +153,10 @@ RULES: tuple[Rule, ...] = (_held, _spread, _fit, _trend, _steadiness, _budget, _
 
 def sentences(case: Case) -> list[str]:
     """The analysis: a sentence or two a rule, then those of a person. Raises SentenceError where one is wrong."""
-    facts = facts_of(case)
+    return _sentences(case, facts_of(case))
+
+
+def _sentences(case: Case, facts: Mapping[str, Fact]) -> list[str]:
     ours = [fill(template, facts) for rule in RULES if (template := rule(case))]
     return [*ours, *_said(case.evidence.provenance.analysis, facts, "analysis")]
 
@@ -180,7 +183,7 @@ def block(case: Case) -> str:
         fill("{shapes}, {params} params.", {**facts, "shapes": Fact(summary(evidence.architecture))}),
         _target(evidence, facts),
         _result(evidence, facts),
-        "Analysis:\n" + "\n".join(_wrap(sentence, "- ", "  ") for sentence in sentences(case)),
+        "Analysis:\n" + "\n".join(_wrap(sentence, "- ", "  ") for sentence in _sentences(case, facts)),
         "Receptive field:\n" + _table(evidence),
         "Origin:\n" + "\n".join(_entries(_origin(evidence, facts))),
     ]

@@ -180,8 +180,9 @@ def show(
 
 
 def _print_trial(console: Console, record: TrialRecord, study: Study) -> None:
-    from budgetnet.display import percent, short, spark
+    from budgetnet.display import percent, spark
     from budgetnet.table import receptive_field
+    from budgetnet.words import short
 
     budget, runs = study.settings.budget, study.runs(record.number)
 

@@ -27,11 +27,6 @@ def percent(fraction: float | None) -> str:
     return "–" if fraction is None else f"{100 * fraction:.2f}"
 
 
-def short(value: object) -> str:
-    """A hyperparameter as a person reads it: four digits of a float."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 def duration(seconds: float) -> str:
     """75 → "1:15"; 3700 → "1:01:40"."""
     minutes, second = divmod(int(seconds), 60)

@@ -11,7 +11,7 @@ from budgetnet.results import Confirmation
 from budgetnet.sentences import Fact
 from budgetnet.source import times
 from budgetnet.statistics import CONFIDENCE, binomial_error, mean
-from budgetnet.words import Accuracies, count, plural, probability, share, target_words
+from budgetnet.words import Accuracies, count, plural, probability, share, short, target_words
 
 
 @dataclass(frozen=True)
@@ -150,11 +150,7 @@ def _previous(previous: Evidence) -> dict[str, Fact]:
 def _changes(previous: Evidence, evidence: Evidence) -> str:
     """What the recipe does otherwise: ``learning_rate 0.05 → 0.1, ema 0.0 → 0.999``."""
     old, new = previous.recipe.to_dict(), evidence.recipe.to_dict()
-    return ", ".join(f"{name} {_short(old[name])} → {_short(new[name])}" for name in new if new[name] != old[name])
-
-
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return ", ".join(f"{name} {short(old[name])} → {short(new[name])}" for name in new if new[name] != old[name])
 
 
 def _compared(comparison: Comparison, written: Accuracies) -> dict[str, Fact]:

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from budgetnet.display import percent, short, spark
+from budgetnet.display import percent, spark
 from budgetnet.errors import StudyError
 from budgetnet.study import VALUE_EPOCHS, Study, TrialRecord
+from budgetnet.words import short
 
 MARK = "<!-- written by budgetnet report; changes are lost when it is written again -->"
 BEST = 20  # trials in the table

@@ -63,6 +63,11 @@ def probability(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def short(value: object) -> str:
+    """A hyperparameter as a person reads it: four digits of a float."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def plural(n: int, noun: str) -> str:
     """``1 seed``, ``3 seeds``."""
     return f"{count(n)} {noun}{'' if n == 1 else 's'}"
