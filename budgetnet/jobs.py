@@ -94,7 +94,15 @@ class Failed:
     reason: str
 
 
-Event = Audited | EpochDone | SeedDone | Finished | Stopped | Failed
+@dataclass(frozen=True)
+class Lost:
+    """The machine that ran the job is gone; nothing is wrong with the job itself. ``reason`` is one line."""
+
+    job: int
+    reason: str
+
+
+Event = Audited | EpochDone | SeedDone | Finished | Stopped | Failed | Lost
 
 
 def run_job(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[Event]:
