@@ -41,6 +41,17 @@ def search(
     timeout: Annotated[str | None, typer.Option(help="Stop after this time: 90s, 30m, 2h; go on later.")] = None,
     workers: WorkersOption = None,
     device: DeviceOption = "auto",
+    hang_limit: Annotated[
+        str, typer.Option(help="A worker that gives no sign of life for so long is killed; its trial fails.")
+    ] = "10m",
+    executor: Annotated[
+        str, typer.Option(help="Where trials train: local processes, or tasks on a ray cluster.")
+    ] = "local",
+    ray_address: Annotated[
+        str | None, typer.Option(help="Ray cluster, as host:port or auto; by default one is started on this machine.")
+    ] = None,
+    job_cpus: Annotated[float, typer.Option(help="CPUs that a ray task asks for.")] = 1.0,
+    job_gpus: Annotated[float, typer.Option(help="GPUs that a ray task asks for; 0.25 shares one among four.")] = 0.0,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the result.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -70,9 +81,14 @@ def search(
         max_macs=max_macs,
         sampler=sampler,
         pruner=pruner,
-        timeout=None if timeout is None else _seconds(timeout),
+        timeout=None if timeout is None else _seconds("--timeout", timeout),
         workers=workers,
         device=device,
+        hang_limit=_seconds("--hang-limit", hang_limit),
+        executor=executor,
+        ray_address=ray_address,
+        job_cpus=job_cpus,
+        job_gpus=job_gpus,
     )
     study_made = None
     try:
@@ -121,14 +137,14 @@ def _kept(study: Study) -> str:
     return f"study {study.where.name} is kept with {trained} trained trial{'' if trained == 1 else 's'}"
 
 
-def _seconds(text: str) -> float:
+def _seconds(option: str, text: str) -> float:
     """``90``, ``90s``, ``30m``, ``2h`` in seconds."""
     factor = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
     number = text[:-1] if factor else text
     try:
         return float(number) * (factor or 1)
     except ValueError:
-        raise BudgetnetError(f"--timeout must be a time such as 90s, 30m or 2h, but got {text!r}") from None
+        raise BudgetnetError(f"{option} must be a time such as 90s, 30m or 2h, but got {text!r}") from None
 
 
 def trials(

@@ -1,97 +1,38 @@
 """The search: asks Optuna for shapes, fits them to the budget, has them trained, and tells what came of it.
 
 One writer: only the coordinator talks to the study; workers only train. ``Search.run`` is a generator of events, so a
-terminal, a notebook or a test can watch.
+terminal, a notebook or a test can watch. An event that is yielded is already kept in the study.
 """
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import time
-from collections import Counter
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from math import isfinite
 
 from optuna.trial import Trial, TrialState
 
-from budgetnet.architecture import Architecture
+from budgetnet.candidates import Candidate, Rejection, draw
 from budgetnet.cost import cost
-from budgetnet.errors import ArchitectureError, BudgetError, WorkerError
+from budgetnet.errors import WorkerError
 from budgetnet.executor import Executor, choose_device, local
 from budgetnet.fields import extent, feature_field
-from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job, Stopped
+from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job, Lost, Stopped
+from budgetnet.ledger import Ledger
 from budgetnet.plan import Plan, Request, make_pruner, make_sampler
-from budgetnet.recipe import Recipe
+from budgetnet.progress import Ended, Progressed, SearchEvent, Started, Tally
 from budgetnet.results import EpochResult
 from budgetnet.space import SearchSpace
 from budgetnet.study import VALUE_EPOCHS, Study, TrialRecord, create_or_open, locked, storage_errors
 
 MAX_IDLE = 300  # proposals in a row that bring nothing new before the space counts as exhausted
-MAX_FAILURES = 10  # trials in a row that fail before the search gives up
+MAX_FAILURES = 10  # trials in a row that fail, for whatever cause, before the search gives up
+MAX_SAME_FAILURES = 5  # … of one and the same cause
+MAX_LOSSES = 3  # times that a candidate is lost with its machine before it is held to be the reason
 LISTEN = 1.0  # seconds between two looks for events, so that Ctrl-C is heard everywhere
-
-# --- what a watcher sees ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Started:
-    """A trial begins to train."""
-
-    record: TrialRecord
-
-
-@dataclass(frozen=True)
-class Progressed:
-    """A trial has finished an epoch."""
-
-    number: int
-    result: EpochResult
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A trial has been told: finished, pruned, rejected, duplicate or failed."""
-
-    record: TrialRecord
-
-
-SearchEvent = Started | Progressed | Ended
-
-
-@dataclass
-class Tally:
-    """What became of the proposals of this run; ``rejected`` and ``failed`` by reason."""
-
-    sampled: int = 0
-    finished: int = 0
-    pruned: int = 0
-    duplicates: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-    failed: Counter[str] = field(default_factory=Counter)
-
-
-# --- the search -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    architecture: Architecture
-    recipe: Recipe
-
-    @property
-    def key(self) -> str:
-        """Equal for equal networks with equal recipes."""
-        return json.dumps([self.architecture.to_dict(), self.recipe.to_dict()], sort_keys=True)
-
-
-@dataclass(frozen=True)
-class _Rejection:
-    """Why a proposal is not trained, in a word for the tally and in full."""
-
-    kind: str
-    reason: str
 
 
 @dataclass
@@ -101,6 +42,7 @@ class _Running:
     key: str
     results: list[EpochResult] = field(default_factory=list)
     pruned: bool = False
+    broken: str | None = None  # why the job is being stopped as a failure
 
 
 class Search:
@@ -115,11 +57,12 @@ class Search:
         self._space = space
         self._executor = executor
         self._settings = study.settings
+        with storage_errors(study.where):
+            self._ledger = Ledger(study)
         self._running: dict[int, _Running] = {}
         self._known: dict[str, TrialRecord] = {}
         self._trained = 0
-        self._rejections = 0
-        self._failures_in_a_row = 0
+        self._failures: list[str] = []  # the causes of the failures since a trial last went well
 
     def run(self) -> Generator[SearchEvent, None, None]:
         """Search until the plan's trials are trained. Closing the generator early stops the workers and keeps the
@@ -129,12 +72,10 @@ class Search:
             self._take_stock()
             try:
                 while not self._is_late(deadline):
-                    while len(self._running) < self._executor.slots and self._wants_more():
-                        yield from self._launch(deadline)
+                    yield from self._kept(self._fill_slots(deadline))
                     if not self._running:
                         return
-                    for event in self._executor.events(LISTEN):
-                        yield from self._handle(event)
+                    yield from self._kept(e for event in self._executor.events(LISTEN) for e in self._handle(event))
             finally:
                 self._give_back()
 
@@ -142,6 +83,12 @@ class Search:
     def trained(self) -> int:
         """Trials of the study that were finished or pruned; what ``--trials`` counts."""
         return self._trained
+
+    def _kept(self, events: Iterable[SearchEvent]) -> list[SearchEvent]:
+        """The events, once all that they tell is in the storage."""
+        happened = list(events)
+        self._ledger.save()
+        return happened
 
     def _wants_more(self) -> bool:
         open_trials = self.plan.trials - self._trained - len(self._running)
@@ -156,33 +103,30 @@ class Search:
     def _take_stock(self) -> None:
         """Read what is there; queue again what a crash left running; set the sampler and pruner."""
         self._requeue_running()
-        for record in self.study.records():
+        self._ledger.save()
+        records = self.study.records()
+        for record in records:
             if record.architecture is not None and record.recipe is not None and record.trained:
-                self._known[_Candidate(record.architecture, record.recipe).key] = record
+                self._known[Candidate(record.architecture, record.recipe).key] = record
             self._trained += record.trained
-            self._rejections += record.state == "rejected"
-        self.study.inner.pruner = make_pruner(self.plan.pruner, self._settings.epochs)
-        self._reset_sampler()
-
-    def _reset_sampler(self) -> None:
-        """A rejected trial must not use up one of the sampler's random start-up trials."""
-        count = len(self.study.inner.get_trials(deepcopy=False))
-        self.study.inner.sampler = make_sampler(
-            self.plan.sampler, seed=self._settings.seed + count, spared=self._rejections
+        self._ledger.set(
+            make_sampler(self.plan.sampler, self._settings.seed + len(records)),
+            make_pruner(self.plan.pruner, self._settings.epochs),
         )
 
     def _requeue_running(self) -> None:
-        """Queue again, with its seed, every trial that the study has as running, and end it there.
+        """Queue again every trial that the study has as running, and end it there."""
+        for trial in self._ledger.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self._requeue(trial.number)
 
-        In this order: a crash between the two leaves a trial that is queued twice, and the second time it is answered
-        from the record.
-        """
-        inner = self.study.inner
-        for trial in inner.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-            params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-            seed = trial.user_attrs.get("seed", self._settings.seed + trial.number)
-            inner.enqueue_trial(params, user_attrs={"again": trial.number, "seed": seed})
-            inner.tell(trial.number, state=TrialState.FAIL)
+    def _requeue(self, number: int, losses: int = 0) -> None:
+        """Queue a trial again, with its seed, and end it. The ledger keeps both or neither."""
+        trial = self._ledger.study.get_trials(deepcopy=False)[number]
+        params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        seed = trial.user_attrs.get("seed", self._settings.seed + trial.number)
+        again = {"again": trial.number, "seed": seed, "losses": losses or trial.user_attrs.get("losses", 0)}
+        self._ledger.study.enqueue_trial(params, user_attrs=again)
+        self._ledger.study.tell(trial.number, state=TrialState.FAIL)
 
     def _give_back(self) -> None:
         """Stop what still runs and queue it again."""
@@ -190,63 +134,57 @@ class Search:
             self._executor.stop(number)
         self._running.clear()
         self._requeue_running()
+        self._ledger.save()
 
     # --- proposals ----------------------------------------------------------------------------------------------------
+
+    def _fill_slots(self, deadline: float | None) -> Iterator[SearchEvent]:
+        while len(self._running) < self._executor.slots and self._wants_more():
+            yield from self._launch(deadline)
 
     def _launch(self, deadline: float | None) -> Iterator[SearchEvent]:
         """Ask until a new, valid candidate comes, and have it trained."""
         for _ in range(MAX_IDLE):
             if self._is_late(deadline):
                 return
-            trial = self.study.inner.ask()
+            trial = self._ledger.study.ask()
             self.tally.sampled += 1
-            candidate = self._draw(trial)
-            if isinstance(candidate, _Rejection):
+            candidate = draw(self._space, self._settings, trial)
+            if isinstance(candidate, Rejection):
                 yield Ended(self._reject(trial, candidate))
             elif candidate.key in self._known:
-                yield Ended(self._answer(trial, candidate, self._known[candidate.key]))
+                yield Ended(self._answer(trial, self._known[candidate.key]))
             elif twin := next((r for r in self._running.values() if r.key == candidate.key), None):
-                yield Ended(self._answer(trial, candidate, twin.record))
+                yield Ended(self._answer(trial, twin.record))
             else:
                 yield Started(self._submit(trial, candidate))
                 return
         self.exhausted = True
 
-    def _draw(self, trial: Trial) -> _Candidate | _Rejection:
-        try:
-            draft, recipe = self._space.sample(trial)
-            architecture = draft.fit(self._settings.limits)
-        except BudgetError as error:
-            return _Rejection("over budget", str(error))
-        except ArchitectureError as error:
-            return _Rejection("map vanished", str(error))
-        if missed := self._space.shortcoming(architecture):
-            return _Rejection(*missed)
-        return _Candidate(architecture, replace(recipe, epochs=self._settings.epochs))
+    def _tell(self, trial: Trial, value: float | None = None, state: TrialState | None = None) -> None:
+        self._ledger.study.tell(trial, value, state=state)
 
-    def _reject(self, trial: Trial, rejection: _Rejection) -> TrialRecord:
+    def _reject(self, trial: Trial, rejection: Rejection) -> TrialRecord:
         self.tally.rejected[rejection.kind] += 1
-        self._rejections += 1
         trial.set_constraint(rejection.kind, 1.0)
         trial.set_user_attr("state", "rejected")
         trial.set_user_attr("reason", rejection.reason)
-        self.study.inner.tell(trial, state=TrialState.PRUNED)
-        self._reset_sampler()
+        self._tell(trial, state=TrialState.PRUNED)
         return TrialRecord(trial.number, "rejected", reason=rejection.reason)
 
-    def _answer(self, trial: Trial, candidate: _Candidate, known: TrialRecord) -> TrialRecord:
+    def _answer(self, trial: Trial, known: TrialRecord) -> TrialRecord:
         """Tell the value of an equal trial instead of training it again; nothing yet where that is still running."""
         self.tally.duplicates += 1
         reason = f"equal to trial {known.number}"
         trial.set_user_attr("state", "duplicate")
         trial.set_user_attr("reason", reason)
         if known.state == "finished" and known.value is not None:
-            self.study.inner.tell(trial, known.value)
+            self._tell(trial, known.value)
         else:
-            self.study.inner.tell(trial, state=TrialState.PRUNED if known.state == "pruned" else TrialState.FAIL)
+            self._tell(trial, state=TrialState.PRUNED if known.state == "pruned" else TrialState.FAIL)
         return replace(known, number=trial.number, state="duplicate", reason=reason)
 
-    def _submit(self, trial: Trial, candidate: _Candidate) -> TrialRecord:
+    def _submit(self, trial: Trial, candidate: Candidate) -> TrialRecord:
         _, field_ = feature_field(candidate.architecture)
         record = TrialRecord(
             number=trial.number,
@@ -256,12 +194,16 @@ class Search:
             cost=cost(candidate.architecture),
             receptive_field=min(extent(field_)),
             seed=trial.user_attrs.get("seed", self._settings.seed + trial.number),
+            drawn=dict(trial.params),
         )
-        trial.set_user_attr("notation", str(candidate.architecture))
-        trial.set_user_attr("architecture", candidate.architecture.to_dict())
-        trial.set_user_attr("recipe", candidate.recipe.to_dict())
-        trial.set_user_attr("receptive_field", record.receptive_field)
-        trial.set_user_attr("seed", record.seed)
+        for name, value in (
+            ("notation", str(candidate.architecture)),
+            ("architecture", candidate.architecture.to_dict()),
+            ("recipe", candidate.recipe.to_dict()),
+            ("receptive_field", record.receptive_field),
+            ("seed", record.seed),
+        ):
+            trial.set_user_attr(name, value)
         self._running[trial.number] = _Running(trial, record, candidate.key)
         self._executor.submit(
             Job(
@@ -285,15 +227,17 @@ class Search:
         if isinstance(event, Audited):
             self._audited(running, event)
         elif isinstance(event, EpochDone):
-            yield self._epoch(running, event.result)
-        elif isinstance(event, Failed):
-            record = self._fail(running.trial, running.record, event.reason)
+            if running.broken is None:
+                yield from self._epoch(running, event.result)
+        elif isinstance(event, Failed | Lost | Finished | Stopped):
             del self._running[event.job]
-            yield Ended(record)
-        elif isinstance(event, Finished | Stopped):
-            record = self._end(running)
-            del self._running[event.job]
-            yield Ended(record)
+            yield Ended(self._over(running, event))
+
+    def _over(self, running: _Running, event: Failed | Lost | Finished | Stopped) -> TrialRecord:
+        if isinstance(event, Lost):
+            return self._lose(running, event.reason)
+        reason = event.reason if isinstance(event, Failed) else running.broken
+        return self._end(running) if reason is None else self._fail(running, reason)
 
     def _audited(self, running: _Running, event: Audited) -> None:
         """What fvcore counted is what is recorded."""
@@ -301,7 +245,11 @@ class Search:
         for name, value in asdict(event.cost).items():
             running.trial.set_user_attr(name, value)
 
-    def _epoch(self, running: _Running, result: EpochResult) -> Progressed:
+    def _epoch(self, running: _Running, result: EpochResult) -> Iterator[Progressed]:
+        if not isfinite(result.accuracy):
+            running.broken = f"validation accuracy must be finite: {result.accuracy} in epoch {result.epoch}"
+            self._executor.stop(running.trial.number)
+            return
         running.results.append(result)
         running.record = replace(
             running.record,
@@ -313,7 +261,7 @@ class Search:
         if not last and not running.pruned and running.trial.should_prune():
             running.pruned = True
             self._executor.stop(running.trial.number)
-        return Progressed(running.trial.number, result)
+        yield Progressed(running.trial.number, result)
 
     def _end(self, running: _Running) -> TrialRecord:
         complete = len(running.results) == self._settings.epochs
@@ -321,29 +269,41 @@ class Search:
         running.trial.set_user_attr("epochs", [result.to_dict() for result in running.results])
         if complete:
             value = sum(running.record.curve[-VALUE_EPOCHS:]) / len(running.record.curve[-VALUE_EPOCHS:])
-            self.study.inner.tell(running.trial, value)
+            self._tell(running.trial, value)
             record = replace(running.record, state="finished", value=value)
             self.tally.finished += 1
         else:
             reason = f"pruned after epoch {len(running.results)}"
             running.trial.set_user_attr("reason", reason)
-            self.study.inner.tell(running.trial, state=TrialState.PRUNED)
+            self._tell(running.trial, state=TrialState.PRUNED)
             record = replace(running.record, state="pruned", value=running.record.curve[-1], reason=reason)
             self.tally.pruned += 1
         self._trained += 1
-        self._failures_in_a_row = 0
+        self._failures.clear()
         self._known[running.key] = record
         return record
 
-    def _fail(self, trial: Trial, record: TrialRecord, reason: str) -> TrialRecord:
+    def _lose(self, running: _Running, reason: str) -> TrialRecord:
+        """Queue again what was lost with its machine – unless it was every time: then it fails."""
+        losses = running.trial.user_attrs.get("losses", 0) + 1
+        if losses >= MAX_LOSSES:
+            return self._fail(running, f"lost with its machine {losses} times; the last: {reason}")
+        self.tally.lost += 1
+        self._requeue(running.trial.number, losses)
+        return replace(running.record, state="failed", reason=f"{reason}; queued again")
+
+    def _fail(self, running: _Running, reason: str) -> TrialRecord:
         """A failed trial fails alone, unless trial after trial fails. Raises WorkerError then."""
-        self.tally.failed[reason.split(":")[0]] += 1
-        self._failures_in_a_row += 1
-        trial.set_user_attr("reason", reason)
-        self.study.inner.tell(trial, state=TrialState.FAIL)
-        if self._failures_in_a_row >= MAX_FAILURES:
-            raise WorkerError(f"{MAX_FAILURES} trials in a row failed; the last: {reason}")
-        return replace(record, state="failed", reason=reason)
+        cause = reason.split(":")[0]
+        self.tally.failed[cause] += 1
+        self._failures.append(cause)
+        running.trial.set_user_attr("reason", reason)
+        self._tell(running.trial, state=TrialState.FAIL)
+        same = len(set(self._failures[-MAX_SAME_FAILURES:])) == 1 and len(self._failures) >= MAX_SAME_FAILURES
+        if same or len(self._failures) >= MAX_FAILURES:
+            alike = " for the same cause" if same else ""
+            raise WorkerError(f"{len(self._failures)} trials in a row failed{alike}; the last: {reason}")
+        return replace(running.record, state="failed", reason=reason)
 
 
 # --- the whole of it --------------------------------------------------------------------------------------------------
@@ -356,15 +316,18 @@ def opened(request: Request) -> Iterator[Search]:
     Raises BudgetnetError before anything is written when the request cannot be met.
     """
     space, settings, plan = request.check()
-    device = choose_device(request.device)
     where = request.place(space)
-    with locked(where):
-        study = create_or_open(where, settings)
-        executor = local(request.workers, device)
-        try:
-            yield Search(study, space, plan, executor)
-        finally:
-            executor.close()
+    with closing(_executor(request)) as executor, locked(where):
+        yield Search(create_or_open(where, settings), space, plan, executor)
+
+
+def _executor(request: Request) -> Executor:
+    """Where the request wants its jobs trained. Raises WorkerError."""
+    if request.executor == "local":
+        return local(request.workers, choose_device(request.device), request.hang_limit)
+    from budgetnet.cluster import RayCluster
+
+    return RayCluster(request.workers, request.device, request.ray_address, request.job_cpus, request.job_gpus)
 
 
 def search(request: Request | None = None, **options: object) -> Study:

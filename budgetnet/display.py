@@ -15,7 +15,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from budgetnet.coordinator import Progressed, Search, SearchEvent, Started, Tally
+from budgetnet.coordinator import Search
+from budgetnet.progress import Progressed, SearchEvent, Started, Tally
 from budgetnet.study import TrialRecord
 
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -43,12 +44,14 @@ def spark(curve: Sequence[float]) -> str:
 
 def tally_line(tally: Tally) -> str:
     """Counters of a run in one line."""
-    parts = [f"{tally.finished} finished", f"{tally.pruned} pruned"]
+    parts = [f"{tally.sampled} sampled", f"{tally.finished} finished", f"{tally.pruned} pruned"]
     for name, reasons in (("rejected before training", tally.rejected), ("failed", tally.failed)):
         if total := sum(reasons.values()):
             parts.append(f"{total} {name} ({', '.join(f'{reason} {n}' for reason, n in reasons.most_common())})")
     if tally.duplicates:
         parts.append(f"{tally.duplicates} answered from the record")
+    if tally.lost:
+        parts.append(f"{tally.lost} lost with their machine, queued again")
     return " · ".join(parts)
 
 
@@ -78,10 +81,11 @@ def trials_table(records: Iterable[TrialRecord], budget: int, title: str | None 
 
 
 def trials_csv(records: Iterable[TrialRecord]) -> str:
-    """Every trial as a CSV row; the curve is validation accuracies by spaces, the recipe JSON."""
+    """Every trial as a CSV row; the curve is validation accuracies by spaces; the recipe and what was drawn are JSON."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("trial", "state", "value", "params", "macs", "receptive_field", "network", "curve", "recipe"))
+    columns = "trial,state,value,params,macs,receptive_field,network,curve,recipe,drawn"
+    writer.writerow(columns.split(","))
     for record in records:
         cost = record.cost
         writer.writerow(
@@ -95,6 +99,7 @@ def trials_csv(records: Iterable[TrialRecord]) -> str:
                 record.architecture or "",
                 " ".join(f"{accuracy:.6f}" for accuracy in record.curve),
                 json.dumps(record.recipe.to_dict()) if record.recipe else "",
+                json.dumps(record.drawn),
             )
         )
     return out.getvalue()

@@ -22,6 +22,9 @@ from budgetnet.jobs import EpochDone, Event, Failed, Finished, Job, Stopped, run
 
 MAX_DEATHS = 3  # workers that die one after the other without finishing an epoch before the executor gives up
 STOP_GRACE = 5.0  # seconds that a worker is given to leave before it is terminated
+HANG_LIMIT = 600.0  # seconds without a sign of life from a worker before it is killed; reading the data has none
+BEAT = 2.0  # seconds between two signs of life of a worker that trains
+LONGEST_LOOK = 10.0  # seconds of silence that one look can prove: this process, too, may have been held up
 
 
 class Executor(Protocol):
@@ -90,26 +93,39 @@ class _Stop:
     job: int
 
 
+@dataclass(frozen=True)
+class _Beat:
+    """A worker's sign of life, sent between two batches."""
+
+
 @dataclass(eq=False)
 class _Worker:
     process: BaseProcess
     pipe: Connection
     index: int  # of the slot; with several GPUs, which one
     job: int | None = None
+    silent: float = 0.0  # seconds since it was last heard
+
+
+Run = Callable[[Job, str, Callable[[], bool]], Iterator[Event]]  # run_job, or what a test puts in its place
 
 
 @dataclass
 class LocalProcesses:
-    """One spawned process a slot, each with ``threads`` threads; a process that dies fails its job and is replaced.
+    """One spawned process a slot, each with ``threads`` threads.
 
-    With CUDA the processes share the GPUs in turn. Raises WorkerError when workers die again and again.
+    A process that dies, or gives no sign of life for ``hang_limit`` seconds and is killed for that, fails its job and
+    is replaced. With CUDA the processes share the GPUs in turn. Raises WorkerError when workers die again and again.
     """
 
     slots: int
     device: str = "cpu"
     threads: int = 1
+    hang_limit: float = HANG_LIMIT
+    run: Run = run_job
     _workers: list[_Worker] = field(default_factory=list, init=False)
     _deaths: int = field(default=0, init=False)
+    _looked: float = field(default=0.0, init=False)
 
     @property
     def takes_seeds_together(self) -> bool:
@@ -117,7 +133,7 @@ class LocalProcesses:
 
     def submit(self, job: Job) -> None:
         worker = next((w for w in self._idle() if w.process.is_alive()), None) or self._spawn()
-        worker.job = job.id
+        worker.job, worker.silent, self._looked = job.id, 0.0, time.monotonic()
         with suppress(OSError):  # it has just died; the end of its pipe is the event that says so
             worker.pipe.send(job)
 
@@ -129,8 +145,15 @@ class LocalProcesses:
 
     def events(self, timeout: float | None = None) -> Iterator[Event]:
         busy = {worker.pipe: worker for worker in self._workers if worker.job is not None}
-        for pipe in wait(list(busy), timeout) if busy else ():
-            yield from self._receive(busy[pipe])  # type: ignore[index]
+        heard = [busy[pipe] for pipe in wait(list(busy), timeout)] if busy else []  # type: ignore[index]
+        passed = min(time.monotonic() - self._looked, LONGEST_LOOK)
+        self._looked = time.monotonic()
+        for worker in busy.values():
+            worker.silent = 0.0 if worker in heard else worker.silent + passed
+            if worker in heard:
+                yield from self._receive(worker)
+            elif worker.silent > self.hang_limit:
+                yield self._kill(worker)
 
     def close(self) -> None:
         for worker in self._workers:
@@ -149,7 +172,8 @@ class LocalProcesses:
         for dead in [worker for worker in self._idle() if not worker.process.is_alive()]:
             self._remove(dead)
         index = min(set(range(self.slots)) - {worker.index for worker in self._workers})
-        process = context.Process(target=_work, args=(theirs, self._device_of(index), self.threads), daemon=True)
+        work = (theirs, self._device_of(index), self.threads, self.run)
+        process = context.Process(target=_work, args=work, daemon=True)
         try:
             with _deaf_to_interrupts():
                 process.start()
@@ -176,11 +200,13 @@ class LocalProcesses:
         return f"cuda:{index % max(torch.cuda.device_count(), 1)}"
 
     def _receive(self, worker: _Worker) -> Iterator[Event]:
-        assert worker.job is not None
         try:
-            event: Event = worker.pipe.recv()
+            event: Event | _Beat = worker.pipe.recv()
         except (EOFError, OSError):
-            yield self._bury(worker)
+            self._remove(worker)
+            yield self._bury(worker, f"the worker process died ({_exit(worker.process.exitcode)})")
+            return
+        if isinstance(event, _Beat):
             return
         if isinstance(event, EpochDone):
             self._deaths = 0
@@ -188,10 +214,13 @@ class LocalProcesses:
             worker.job = None
         yield event
 
-    def _bury(self, worker: _Worker) -> Failed:
+    def _kill(self, worker: _Worker) -> Failed:
+        worker.process.kill()
         self._remove(worker)
+        return self._bury(worker, f"the worker process gave no sign of life for {self.hang_limit:g} s and was killed")
+
+    def _bury(self, worker: _Worker, reason: str) -> Failed:
         self._deaths += 1
-        reason = f"the worker process died ({_exit(worker.process.exitcode)})"
         if self._deaths >= MAX_DEATHS:
             raise WorkerError(f"{self._deaths} worker processes in a row died before an epoch ended; last: {reason}")
         assert worker.job is not None
@@ -217,9 +246,10 @@ def _exit(code: int | None) -> str:
     return f"exit code {code}"
 
 
-def _work(pipe: Connection, device: str, threads: int) -> None:
+def _work(pipe: Connection, device: str, threads: int, run: Run) -> None:
     """A worker's life: receive a job, send its events, until the pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's to handle
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     import torch
 
     torch.set_num_threads(threads)
@@ -227,16 +257,32 @@ def _work(pipe: Connection, device: str, threads: int) -> None:
         while True:
             message = pipe.recv()
             if isinstance(message, Job):
-                for event in run_job(message, device, _asked_to_stop(pipe, message.id)):
+                for event in run(message, device, _asked_to_stop(pipe, message.id)):
                     pipe.send(event)
     except (EOFError, OSError):
         return  # the coordinator is gone
 
 
+def _leave_with_parent() -> None:
+    """End this process when the coordinator has died, whatever it is busy with."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
 def _asked_to_stop(pipe: Connection, job: int) -> Callable[[], bool]:
-    """Whether a message to stop this very job has come; a stale one, for a job that has ended, is dropped."""
+    """Whether a message to stop this very job has come; a stale one, for a job that has ended, is dropped.
+
+    Asked between two batches, it also gives the signs of life.
+    """
+    beaten = time.monotonic()
 
     def asked() -> bool:
+        nonlocal beaten
+        if time.monotonic() - beaten > BEAT:
+            beaten = time.monotonic()
+            pipe.send(_Beat())
         while pipe.poll():
             message = pipe.recv()
             if isinstance(message, _Stop) and message.job == job:
@@ -274,7 +320,7 @@ def check_workers(workers: int | None) -> None:
         raise WorkerError(f"--workers must be at least 0, but got {workers}")
 
 
-def local(workers: int | None, device: str) -> Executor:
+def local(workers: int | None, device: str, hang_limit: float = HANG_LIMIT) -> Executor:
     """The executor for this machine. ``workers``: processes, by default one a core (a GPU: one each); 0: none.
 
     Raises WorkerError.
@@ -286,4 +332,4 @@ def local(workers: int | None, device: str) -> Executor:
         import torch
 
         workers = torch.cuda.device_count() if device == "cuda" else 1 if device == "mps" else cores()
-    return LocalProcesses(workers, device, threads=max(1, cores() // workers))
+    return LocalProcesses(workers, device, max(1, cores() // workers), hang_limit)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import (
     BasePruner,
@@ -17,18 +19,21 @@ from optuna.pruners import (
     SuccessiveHalvingPruner,
 )
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
 
 from budgetnet.budget import Limits
 from budgetnet.data import load
 from budgetnet.errors import DataError, StudyError
-from budgetnet.executor import check_workers
+from budgetnet.executor import HANG_LIMIT, LONGEST_LOOK, check_workers
 from budgetnet.recipe import RANGES
 from budgetnet.space import SearchSpace, load_space
 from budgetnet.study import STUDIES, Settings, StudyPlace, place
 
-STARTUP = 10  # random trials before the sampler learns
+STARTUP = 10  # random trials that must have finished before the sampler learns
 MAX_EPOCHS = int(RANGES["epochs"][1])
 SAMPLERS = ("tpe", "gp", "random")
+EXECUTORS = ("local", "ray")
 
 
 @dataclass(frozen=True)
@@ -69,13 +74,18 @@ class Request:
     timeout: float | None = None  # seconds
     workers: int | None = None  # by default one a core
     device: str = "auto"
+    hang_limit: float = HANG_LIMIT  # seconds
+    executor: str = "local"
+    ray_address: str | None = None  # by default a Ray of our own on this machine
+    job_cpus: float = 1.0  # of a Ray task
+    job_gpus: float = 0.0
     root: Path = STUDIES
 
     def check(self) -> tuple[SearchSpace, Settings, Plan]:
         """Everything that can be checked without training. Raises BudgetnetError; writes nothing."""
         plan = Plan(self.trials, self.sampler, self.pruner, self.timeout)
         limits = Limits(self.budget, self.max_macs, self.max_activations)
-        check_workers(self.workers)
+        self._check_executor()
         check_seed(self.seed)
         if not 1 <= self.epochs <= MAX_EPOCHS:
             raise StudyError(f"--epochs must be between 1 and {MAX_EPOCHS}, but got {self.epochs}")
@@ -88,6 +98,22 @@ class Request:
         _check_data(space, data)
         plain = space.to_plain()
         return space, Settings(plain, *limits.as_tuple(), data, self.images, self.epochs, self.seed), plan
+
+    def _check_executor(self) -> None:
+        check_workers(self.workers)
+        if not self.hang_limit >= LONGEST_LOOK:
+            raise StudyError(f"--hang-limit must be at least {LONGEST_LOOK:g} seconds, but got {self.hang_limit:g}")
+        if self.executor not in EXECUTORS:
+            raise StudyError(f"--executor must be one of {', '.join(EXECUTORS)}, but got {self.executor!r}")
+        if self.executor == "ray" and self.workers == 0:
+            raise StudyError("--workers must be at least 1 with --executor ray, but got 0")
+        for option, value, default in (
+            ("--ray-address", self.ray_address, None),
+            ("--job-cpus", self.job_cpus, 1.0),
+            ("--job-gpus", self.job_gpus, 0.0),
+        ):
+            if self.executor != "ray" and value != default:
+                raise StudyError(f"{option} needs --executor ray")
 
     def place(self, space: SearchSpace) -> StudyPlace:
         """Where the study is or will be. Raises StudyError for a name that is no plain folder name."""
@@ -119,15 +145,51 @@ def _check_data(space: SearchSpace, spec: str) -> None:
 # --- samplers and pruners ---------------------------------------------------------------------------------------------
 
 
-def make_sampler(name: str, seed: int, spared: int = 0) -> BaseSampler:
-    """An Optuna sampler by name. ``spared``: rejected trials that must not use up its random start-up trials."""
+def make_sampler(name: str, seed: int) -> BaseSampler:
+    """A sampler by name: an Optuna sampler, after random start-up trials."""
     if name == "random":
         return RandomSampler(seed=seed)
     if name == "gp":
-        return GPSampler(seed=seed, n_startup_trials=STARTUP + spared)
+        return AfterStartUp(GPSampler(seed=seed, n_startup_trials=0), seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # group: a stage's depth exists only where the stage does
-        return TPESampler(seed=seed, n_startup_trials=STARTUP + spared, multivariate=True, group=True)
+        return AfterStartUp(TPESampler(seed=seed, n_startup_trials=0, multivariate=True, group=True), seed)
+
+
+class AfterStartUp(BaseSampler):
+    """Random until ``STARTUP`` trials have *finished*, then the sampler that learns.
+
+    Optuna's samplers count pruned trials as well, and a rejected candidate is told as pruned: where most proposals are
+    rejected, a sampler would begin to learn from failures alone.
+    """
+
+    def __init__(self, learner: BaseSampler, seed: int) -> None:
+        self._learner, self._random = learner, RandomSampler(seed=seed)
+        self._started = False
+
+    def _of(self, study: Study) -> BaseSampler:
+        if not self._started:
+            finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            self._started = len(finished) >= STARTUP
+        return self._learner if self._started else self._random
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """See BaseSampler."""
+        return self._of(study).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """See BaseSampler."""
+        return self._of(study).sample_relative(study, trial, search_space)
+
+    def sample_independent(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
+        """See BaseSampler."""
+        return self._of(study).sample_independent(study, trial, name, distribution)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        """See BaseSampler."""
+        self._learner.after_trial(study, trial, state, values)
 
 
 PRUNERS: dict[str, Callable[[int], BasePruner]] = {

@@ -12,7 +12,7 @@ import re
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ class TrialRecord:
 
     state: finished, pruned (by the pruner), rejected (never trained), duplicate (answered from the record), failed,
     running or waiting. value: mean validation accuracy of the last three epochs. curve: validation accuracy of every
-    epoch. All accuracies are fractions.
+    epoch. All accuracies are fractions. drawn: what was drawn from the space, by the names in the study.
     """
 
     number: int
@@ -97,6 +97,7 @@ class TrialRecord:
     reason: str | None = None
     seed: int = 0
     seconds: float = 0.0
+    drawn: dict[str, Any] = field(default_factory=dict)
 
     @property
     def trained(self) -> bool:
@@ -178,11 +179,12 @@ def options_of(where: StudyPlace) -> list[str]:
 
 
 class Study:
-    """An open study: reading its records, and the Optuna study itself for the coordinator."""
+    """An open study: reading its records, and the Optuna study and storage themselves for the coordinator."""
 
-    def __init__(self, where: StudyPlace, inner: optuna.Study) -> None:
+    def __init__(self, where: StudyPlace, inner: optuna.Study, storage: RDBStorage) -> None:
         self.where = where
         self.inner = inner
+        self.storage = storage
 
     @property
     def settings(self) -> Settings:
@@ -251,7 +253,8 @@ def open_study(name: str | None = None, storage: str | None = None, root: Path =
         raise StudyError(f"no study {where.name!r} in {where.shown}; under {root}{os.sep} there is {have}")
     with storage_errors(where):
         try:
-            return Study(where, optuna.load_study(study_name=where.name, storage=_storage(where)))
+            database = _storage(where)
+            return Study(where, optuna.load_study(study_name=where.name, storage=database), database)
         except KeyError:
             raise StudyError(f"no study {where.name!r} in {where.shown}") from None
 
@@ -259,10 +262,9 @@ def open_study(name: str | None = None, storage: str | None = None, root: Path =
 def create_or_open(where: StudyPlace, settings: Settings) -> Study:
     """The study at ``where``, made if it is not there. Raises StudyError if its settings are other ones."""
     with storage_errors(where):
-        inner = optuna.create_study(
-            study_name=where.name, storage=_storage(where), direction="maximize", load_if_exists=True
-        )
-        study = Study(where, inner)
+        storage = _storage(where)
+        inner = optuna.create_study(study_name=where.name, storage=storage, direction="maximize", load_if_exists=True)
+        study = Study(where, inner, storage)
         ours = inner.direction == StudyDirection.MAXIMIZE and not inner.get_trials(deepcopy=False)
         if "settings" not in inner.user_attrs and ours:
             inner.set_user_attr("settings", asdict(settings))
@@ -351,4 +353,5 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         reason=attrs.get("reason"),
         seed=attrs.get("seed", 0),
         seconds=attrs.get("seconds", 0.0),
+        drawn=trial.params,
     )

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
 import pytest
 
-from budgetnet import coordinator
+from budgetnet import coordinator, plan
 from budgetnet.architecture import Architecture
 from budgetnet.coordinator import Ended, Progressed, Search, Started, opened, search
 from budgetnet.cost import cost
@@ -159,15 +160,33 @@ def test_trials_counts_trained_trials_and_not_rejected_ones(replayed: Callable[.
     assert all(t.state == optuna.trial.TrialState.PRUNED and t.constraints == {"last map": 1.0} for t in rejected)
 
 
-def test_rejected_trials_do_not_use_up_the_samplers_random_start(replayed: Callable[..., Search]) -> None:
+class Untouchable(optuna.samplers.BaseSampler):
+    """A sampler that must not be asked."""
+
+    def __init__(self, **options: object) -> None: ...
+
+    def infer_relative_search_space(self, *_: object) -> Any:
+        raise AssertionError("the sampler has begun to learn")
+
+    sample_relative = sample_independent = infer_relative_search_space
+
+
+def test_rejected_and_pruned_trials_do_not_use_up_the_samplers_random_start(
+    replayed: Callable[..., Search], monkeypatch: pytest.MonkeyPatch
+) -> None:
     search = replayed(Replay(rising), trials=6)
     search._space = search._space.model_copy(
         update={"require": search._space.require.model_copy(update={"final_map": 11})}
     )
+    monkeypatch.setattr(plan, "TPESampler", Untouchable)
     list(search.run())
-    rejected = sum(search.tally.rejected.values())
-    assert rejected > 0
-    assert search.study.inner.sampler._n_startup_trials == STARTUP + rejected  # type: ignore[attr-defined]
+    assert sum(search.tally.rejected.values()) + search.trained > STARTUP
+    monkeypatch.undo()
+    learning = replayed(Replay(rising), trials=STARTUP)
+    list(learning.run())
+    monkeypatch.setattr(plan, "TPESampler", Untouchable)
+    with pytest.raises(AssertionError, match="the sampler has begun to learn"):
+        list(replayed(Replay(rising), trials=STARTUP + 1).run())
 
 
 def test_what_the_audit_counted_is_what_is_recorded(replayed: Callable[..., Search]) -> None:
@@ -239,7 +258,7 @@ def test_a_failed_trial_fails_alone_and_does_not_count(replayed: Callable[..., S
 
 def test_trial_after_trial_failing_ends_the_search(replayed: Callable[..., Search]) -> None:
     search = replayed(Replay(rising, fail=lambda job: "out of memory"), trials=3)
-    with pytest.raises(WorkerError, match="10 trials in a row failed; the last: out of memory"):
+    with pytest.raises(WorkerError, match="5 trials in a row failed for the same cause; the last: out of memory"):
         list(search.run())
 
 

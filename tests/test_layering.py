@@ -26,7 +26,7 @@ LAYERS = {
     **dict.fromkeys(("audit", "data", "dataset", "kernels", "readers", "space", "table", "weights"), 5),
     **dict.fromkeys(("augment", "captured", "fused", "picture", "stacked", "step", "train"), 6),
     **dict.fromkeys(("jobs", "executor"), 7),
-    **dict.fromkeys(("coordinator", "study", "plan"), 8),
+    **dict.fromkeys(("study", "progress", "candidates", "plan", "ledger", "coordinator"), 8),
     **dict.fromkeys(("confirm", "evidence", "facts", "analysis", "freeze", "modelfile", "source", "models"), 9),
     **dict.fromkeys(("aim", "verdicts", "winners", "verify", "standalone", "export", "classify"), 9),
     **dict.fromkeys(("report", "single", "display"), 9),

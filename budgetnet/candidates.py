@@ -1,0 +1,48 @@
+"""From what a sampler proposes to a network that fits: every candidate is under the budget and meets the space."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+
+from budgetnet.architecture import Architecture
+from budgetnet.dimension import Suggester
+from budgetnet.errors import ArchitectureError, BudgetError
+from budgetnet.recipe import Recipe
+from budgetnet.space import SearchSpace
+from budgetnet.study import Settings
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network that may be trained, and how."""
+
+    architecture: Architecture
+    recipe: Recipe
+
+    @property
+    def key(self) -> str:
+        """Equal for equal networks with equal recipes."""
+        return json.dumps([self.architecture.to_dict(), self.recipe.to_dict()], sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Why a proposal is not trained, in a word for the tally and in full."""
+
+    kind: str
+    reason: str
+
+
+def draw(space: SearchSpace, settings: Settings, trial: Suggester) -> Candidate | Rejection:
+    """What the trial suggests, its widths fitted to the budget."""
+    try:
+        draft, recipe = space.sample(trial)
+        architecture = draft.fit(settings.limits)
+    except BudgetError as error:
+        return Rejection("over budget", str(error))
+    except ArchitectureError as error:
+        return Rejection("map vanished", str(error))
+    if missed := space.shortcoming(architecture):
+        return Rejection(*missed)
+    return Candidate(architecture, replace(recipe, epochs=settings.epochs))
