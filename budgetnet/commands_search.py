@@ -127,7 +127,7 @@ def _next_command(study: Study, trial: int) -> str:
     """The command that freezes a trial."""
     from shlex import join
 
-    from budgetnet.study import options_of
+    from budgetnet.place import options_of
 
     return join(["budgetnet", "freeze", *options_of(study.where), "--trial", str(trial)])
 

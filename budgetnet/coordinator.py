@@ -22,11 +22,12 @@ from budgetnet.executor import Executor, choose_device, local
 from budgetnet.fields import extent, feature_field
 from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job, Lost, Stopped
 from budgetnet.ledger import Ledger
+from budgetnet.lock import locked
 from budgetnet.plan import Plan, Request, make_pruner, make_sampler
 from budgetnet.progress import Ended, Progressed, SearchEvent, Started, Tally
 from budgetnet.results import EpochResult
 from budgetnet.space import SearchSpace
-from budgetnet.study import VALUE_EPOCHS, Study, TrialRecord, create_or_open, locked, storage_errors
+from budgetnet.study import VALUE_EPOCHS, Study, TrialRecord, create_or_open, storage_errors
 
 MAX_IDLE = 300  # proposals in a row that bring nothing new before the space counts as exhausted
 MAX_FAILURES = 10  # trials in a row that fail, for whatever cause, before the search gives up

@@ -81,7 +81,7 @@ def trials_table(records: Iterable[TrialRecord], budget: int, title: str | None 
 
 
 def trials_csv(records: Iterable[TrialRecord]) -> str:
-    """Every trial as a CSV row; the curve is validation accuracies by spaces; the recipe and what was drawn are JSON."""
+    """Every trial as a CSV row; the curve is validation accuracies by spaces, recipe and what was drawn are JSON."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     columns = "trial,state,value,params,macs,receptive_field,network,curve,recipe,drawn"

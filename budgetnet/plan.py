@@ -26,9 +26,10 @@ from budgetnet.budget import Limits
 from budgetnet.data import load
 from budgetnet.errors import DataError, StudyError
 from budgetnet.executor import HANG_LIMIT, LONGEST_LOOK, check_workers
+from budgetnet.place import STUDIES, StudyPlace, place
 from budgetnet.recipe import RANGES
 from budgetnet.space import SearchSpace, load_space
-from budgetnet.study import STUDIES, Settings, StudyPlace, place
+from budgetnet.study import Settings
 
 STARTUP = 10  # random trials that must have finished before the sampler learns
 MAX_EPOCHS = int(RANGES["epochs"][1])

@@ -1,39 +1,34 @@
-"""A study on disk: its folder, storage, settings, lock, and its trials as plain records.
+"""A study as it is stored: its settings, its trials as plain records, and what ``confirm`` has kept of them.
 
 Optuna keeps the study (SQLite in ``studies/<name>/study.db``, or any storage URL); this module says what we write into
-it. Only it and the coordinator import optuna.
+it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
-import socket
+import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock, Timeout
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from budgetnet.architecture import Architecture
 from budgetnet.budget import Limits
 from budgetnet.cost import Cost
 from budgetnet.errors import ModelError, StudyError
-from budgetnet.files import cache_dir, sha256
+from budgetnet.files import sha256
+from budgetnet.place import DATABASE, STUDIES, StudyPlace, newest, place
 from budgetnet.recipe import Recipe
 from budgetnet.results import SeedRun
 
-STUDIES = Path("studies")
-DATABASE = "study.db"
 VALUE_EPOCHS = 3  # epochs whose mean validation accuracy is a trial's value
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -112,70 +107,6 @@ class TrialRecord:
             "notation": self.architecture and str(self.architecture),
             "curve": list(self.curve),
         }
-
-
-@dataclass(frozen=True)
-class StudyPlace:
-    """Where a study is: its name, its folder, and the storage URL."""
-
-    name: str
-    folder: Path
-    url: str
-    is_default: bool = True  # SQLite in the study's folder
-
-    @property
-    def database(self) -> Path | None:
-        """The file of an SQLite storage; None for a server."""
-        url = make_url(self.url)
-        return Path(url.database) if url.drivername.startswith("sqlite") and url.database else None
-
-    @property
-    def home(self) -> Path:
-        """The folder of what belongs to the study: beside the database, wherever the program is started."""
-        if self.is_default or self.database is None:
-            return self.folder
-        return self.database.resolve().parent / self.name
-
-    @property
-    def lock(self) -> Path:
-        """The lock file: beside the database, so that it is one wherever the search is started; a server's is ours."""
-        if self.database is not None:
-            return self.database.resolve().parent / f"{self.name}.lock"
-        mixed = hashlib.sha256(f"{self.url} {self.name}".encode()).hexdigest()[:16]
-        return cache_dir() / "locks" / f"{self.name}-{mixed}.lock"
-
-    @property
-    def shown(self) -> str:
-        """The place as a person should see it: a path, or a URL without its password."""
-        return str(self.database or make_url(self.url).render_as_string(hide_password=True))
-
-
-def place(name: str, storage: str | None = None, root: Path = STUDIES) -> StudyPlace:
-    """The place of a study. Raises StudyError for a name that is no plain folder name, or a storage that is no URL."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        raise StudyError(f"--study must be a plain name of letters, digits, '.', '_' and '-', but got {name!r}")
-    folder = root / name
-    try:
-        make_url(storage or "sqlite://")
-    except ArgumentError:
-        raise StudyError(f"--storage must be a URL such as sqlite:///study.db, but got {storage!r}") from None
-    url = storage or URL.create("sqlite", database=str(folder / DATABASE)).render_as_string()
-    return StudyPlace(name, folder, url, is_default=storage is None)
-
-
-def newest(root: Path = STUDIES) -> str:
-    """Name of the study that was written last. Raises StudyError when there is none."""
-    found = [path for path in root.glob(f"*/{DATABASE}") if path.is_file()]
-    if not found:
-        raise StudyError(f"no study under {root}{os.sep}; make one with: budgetnet search --budget 8000")
-    return max(found, key=lambda path: path.stat().st_mtime).parent.name
-
-
-def options_of(where: StudyPlace) -> list[str]:
-    """The options that name a study on the command line; none for the one that is taken by default."""
-    if where.is_default and newest() == where.name:
-        return []
-    return ["--study", where.name, *([] if where.is_default else ["--storage", where.url])]
 
 
 class Study:
@@ -278,10 +209,20 @@ def create_or_open(where: StudyPlace, settings: Settings) -> Study:
 
 
 def _storage(where: StudyPlace) -> RDBStorage:
+    with driver_errors(where):
+        storage = RDBStorage(where.url)
+    weakref.finalize(storage, storage.engine.dispose)  # or its connections stay open until somebody finds them
+    return storage
+
+
+@contextmanager
+def driver_errors(where: StudyPlace) -> Iterator[None]:
+    """Turn a missing database driver into a StudyError."""
     try:
-        return RDBStorage(where.url)
+        yield
     except ImportError as error:
-        raise StudyError(f"{where.shown}: its database driver is not installed: {error}") from None
+        hint = "; for PostgreSQL: pip install 'budgetnet[postgresql]'" if "psycopg" in str(error) else ""
+        raise StudyError(f"{where.shown}: its database driver is not installed: {error}{hint}") from None
 
 
 @contextmanager
@@ -293,38 +234,6 @@ def storage_errors(where: StudyPlace) -> Iterator[None]:
         cause = error.__cause__ if isinstance(error, optuna.exceptions.OptunaError) else error
         text = " ".join(str(getattr(cause, "orig", None) or cause or error).split())
         raise StudyError(f"{where.shown}: the study cannot be read or written: {text}") from None
-
-
-@contextmanager
-def locked(where: StudyPlace) -> Iterator[None]:
-    """Hold the study's lock, its folder made. Raises StudyError that names the process which has it.
-
-    The operating system frees the lock of a process that dies, so a crash leaves nothing to clean up. Where the study
-    never comes to be, the folders that were made for it are removed.
-    """
-    home, holder = where.lock.parent, where.lock.with_suffix(".holder")
-    made = [folder for folder in (home, home.parent) if not folder.exists()]
-    lock = FileLock(where.lock, timeout=0)
-    with storage_errors(where):
-        home.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire()
-        except Timeout:
-            who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
-            raise StudyError(f"study {where.name} is in use by {who}; wait until it ends") from None
-    try:
-        with storage_errors(where):
-            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-        yield
-    finally:
-        with suppress(OSError):
-            holder.unlink(missing_ok=True)
-        lock.release()
-        if made and not (where.database is None or where.database.is_file()):
-            with suppress(OSError):
-                where.lock.unlink(missing_ok=True)
-                for folder in made:
-                    folder.rmdir()
 
 
 # --- records ----------------------------------------------------------------------------------------------------------

@@ -17,10 +17,12 @@ from budgetnet.errors import ModelError, SentenceError, StudyError
 from budgetnet.evidence import Provenance, read_evidence
 from budgetnet.executor import Executor
 from budgetnet.freeze import Frozen, evidence_path, freeze
+from budgetnet.lock import locked
 from budgetnet.modelfile import check_name, free_name
+from budgetnet.place import options_of
 from budgetnet.recipe import Recipe
 from budgetnet.results import Confirmation, EpochResult, SeedRun
-from budgetnet.study import Study, TrialRecord, locked, options_of, storage_errors
+from budgetnet.study import Study, TrialRecord, storage_errors
 
 MAX_SEEDS = 1000
 SEEDS = 3  # of a freeze where nothing is confirmed yet

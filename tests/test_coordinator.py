@@ -18,9 +18,10 @@ from budgetnet.coordinator import Ended, Progressed, Search, Started, opened, se
 from budgetnet.cost import cost
 from budgetnet.errors import BudgetError, BudgetnetError, DataError, SpaceError, StudyError, WorkerError
 from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job, Stopped
+from budgetnet.lock import locked
 from budgetnet.plan import PRUNERS, SAMPLERS, STARTUP, Request, make_pruner
 from budgetnet.results import EpochResult
-from budgetnet.study import Settings, Study, create_or_open, locked, open_study
+from budgetnet.study import Settings, Study, create_or_open, open_study
 from tests.tiny import TINY, tiny_request, write_space
 
 

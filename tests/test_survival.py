@@ -29,10 +29,11 @@ from budgetnet.cost import cost
 from budgetnet.errors import StudyError, WorkerError
 from budgetnet.executor import HANG_LIMIT, MAX_DEATHS, LocalProcesses
 from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job
+from budgetnet.lock import locked
 from budgetnet.notation import parse
 from budgetnet.recipe import Recipe
 from budgetnet.results import EpochResult
-from budgetnet.study import TrialRecord, create_or_open, locked, open_study
+from budgetnet.study import TrialRecord, create_or_open, open_study
 from tests.tiny import tiny_request, write_space
 
 KILLS = int(os.environ.get("BUDGETNET_KILLS", "8"))

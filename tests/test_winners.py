@@ -554,7 +554,7 @@ def test_a_claim_that_does_not_hold_names_the_file_that_makes_it(desk: Desk) -> 
 # --- somebody else has the study, or it lies elsewhere ----------------------------------------------------------------
 
 HOLDER = (
-    "import sys; from budgetnet.study import locked, place\n"
+    "import sys; from budgetnet.lock import locked; from budgetnet.place import place\n"
     f"with locked(place({NAME!r})):\n    print('held', flush=True); sys.stdin.read()"
 )
 

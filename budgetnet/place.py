@@ -1,0 +1,82 @@
+"""Where a study is: its name, its folder, its storage, and how a command names it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from budgetnet.errors import StudyError
+from budgetnet.files import cache_dir
+
+STUDIES = Path("studies")
+DATABASE = "study.db"
+
+
+@dataclass(frozen=True)
+class StudyPlace:
+    """Where a study is: its name, its folder, and the storage URL."""
+
+    name: str
+    folder: Path
+    url: str
+    is_default: bool = True  # SQLite in the study's folder
+
+    @property
+    def database(self) -> Path | None:
+        """The file of an SQLite storage; None for a server."""
+        url = make_url(self.url)
+        return Path(url.database) if url.drivername.startswith("sqlite") and url.database else None
+
+    @property
+    def home(self) -> Path:
+        """The folder of what belongs to the study: beside the database, wherever the program is started."""
+        if self.is_default or self.database is None:
+            return self.folder
+        return self.database.resolve().parent / self.name
+
+    @property
+    def lock(self) -> Path:
+        """The lock file: beside the database, so that it is one wherever the search is started; a server's is ours."""
+        if self.database is not None:
+            return self.database.resolve().parent / f"{self.name}.lock"
+        mixed = hashlib.sha256(f"{self.url} {self.name}".encode()).hexdigest()[:16]
+        return cache_dir() / "locks" / f"{self.name}-{mixed}.lock"
+
+    @property
+    def shown(self) -> str:
+        """The place as a person should see it: a path, or a URL without its password."""
+        return str(self.database or make_url(self.url).render_as_string(hide_password=True))
+
+
+def place(name: str, storage: str | None = None, root: Path = STUDIES) -> StudyPlace:
+    """The place of a study. Raises StudyError for a name that is no plain folder name, or a storage that is no URL."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise StudyError(f"--study must be a plain name of letters, digits, '.', '_' and '-', but got {name!r}")
+    folder = root / name
+    try:
+        make_url(storage or "sqlite://")
+    except ArgumentError:
+        raise StudyError(f"--storage must be a URL such as sqlite:///study.db, but got {storage!r}") from None
+    url = storage or URL.create("sqlite", database=str(folder / DATABASE)).render_as_string()
+    return StudyPlace(name, folder, url, is_default=storage is None)
+
+
+def newest(root: Path = STUDIES) -> str:
+    """Name of the study that was written last. Raises StudyError when there is none."""
+    found = [path for path in root.glob(f"*/{DATABASE}") if path.is_file()]
+    if not found:
+        raise StudyError(f"no study under {root}{os.sep}; make one with: budgetnet search --budget 8000")
+    return max(found, key=lambda path: path.stat().st_mtime).parent.name
+
+
+def options_of(where: StudyPlace) -> list[str]:
+    """The options that name a study on the command line; none for the one that is taken by default."""
+    if where.is_default and newest() == where.name:
+        return []
+    return ["--study", where.name, *([] if where.is_default else ["--storage", where.url])]
