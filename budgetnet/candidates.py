@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from budgetnet.architecture import Architecture
-from budgetnet.dimension import Suggester
+from budgetnet.dimension import RandomDraw, Suggester
 from budgetnet.errors import ArchitectureError, BudgetError
 from budgetnet.recipe import Recipe
 from budgetnet.space import SearchSpace
@@ -46,3 +48,15 @@ def draw(space: SearchSpace, settings: Settings, trial: Suggester) -> Candidate 
     if missed := space.shortcoming(architecture):
         return Rejection(*missed)
     return Candidate(architecture, replace(recipe, epochs=settings.epochs))
+
+
+def screened(space: SearchSpace, settings: Settings, seeds: Iterable[int]) -> dict[str, Any] | None:
+    """What the first random draw that is a candidate has drawn; None if none of the seeds gives one.
+
+    Some thousand draws a second: for spaces of which next to nothing is valid under the budget.
+    """
+    for seed in seeds:
+        dice = RandomDraw(seed)
+        if isinstance(draw(space, settings, dice), Candidate):
+            return dice.params
+    return None

@@ -15,7 +15,7 @@ from math import isfinite
 
 from optuna.trial import Trial, TrialState
 
-from budgetnet.candidates import Candidate, Rejection, draw
+from budgetnet.candidates import Candidate, Rejection, draw, screened
 from budgetnet.cost import cost
 from budgetnet.errors import WorkerError
 from budgetnet.executor import Executor, choose_device, local
@@ -29,6 +29,8 @@ from budgetnet.results import EpochResult
 from budgetnet.space import SearchSpace
 from budgetnet.study import VALUE_EPOCHS, Study, TrialRecord, create_or_open, storage_errors
 
+PATIENCE = 20  # rejected proposals in a row before a valid one is looked for among SCREENED random ones
+SCREENED = 5000
 MAX_IDLE = 300  # proposals in a row that bring nothing new before the space counts as exhausted
 MAX_FAILURES = 10  # trials in a row that fail, for whatever cause, before the search gives up
 MAX_SAME_FAILURES = 5  # … of one and the same cause
@@ -145,12 +147,17 @@ class Search:
 
     def _launch(self, deadline: float | None) -> Iterator[SearchEvent]:
         """Ask until a new, valid candidate comes, and have it trained."""
+        rejected = 0  # in a row
         for _ in range(MAX_IDLE):
             if self._is_late(deadline):
                 return
+            if rejected >= PATIENCE:
+                self._help_out()
+                rejected = 0
             trial = self._ledger.study.ask()
             self.tally.sampled += 1
             candidate = draw(self._space, self._settings, trial)
+            rejected = rejected + 1 if isinstance(candidate, Rejection) else 0
             if isinstance(candidate, Rejection):
                 yield Ended(self._reject(trial, candidate))
             elif candidate.key in self._known:
@@ -161,6 +168,12 @@ class Search:
                 yield Started(self._submit(trial, candidate))
                 return
         self.exhausted = True
+
+    def _help_out(self) -> None:
+        """Queue a candidate that is known to be valid, where the sampler finds none."""
+        first = self._settings.seed + SCREENED * len(self._ledger.study.get_trials(deepcopy=False))
+        if found := screened(self._space, self._settings, range(first, first + SCREENED)):
+            self._ledger.study.enqueue_trial(found)
 
     def _tell(self, trial: Trial, value: float | None = None, state: TrialState | None = None) -> None:
         self._ledger.study.tell(trial, value, state=state)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
+from math import floor, log
 from pathlib import Path
 from typing import Any
 
@@ -196,10 +198,17 @@ class AfterStartUp(BaseSampler):
 PRUNERS: dict[str, Callable[[int], BasePruner]] = {
     "median": lambda epochs: MedianPruner(n_startup_trials=4, n_warmup_steps=epochs // 5),
     "percentile": lambda epochs: PercentilePruner(25.0, n_startup_trials=5, n_warmup_steps=epochs // 3),
-    "hyperband": lambda epochs: HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=3),
+    "hyperband": lambda epochs: HyperbandPruner(1, _counted_right(epochs, 3), reduction_factor=3),
     "halving": lambda epochs: SuccessiveHalvingPruner(min_resource=max(1, epochs // 5), reduction_factor=2),
     "none": lambda epochs: NopPruner(),
 }
+
+
+def _counted_right(epochs: int, factor: int) -> int:
+    """``epochs``, or one more where Optuna would lose a bracket: it counts them by a logarithm, and log(243, 3) is
+    4.999…; the number is used for nothing else."""
+    brackets = next(power for power in count() if factor ** (power + 1) > epochs)
+    return epochs if floor(log(epochs, factor)) == brackets else epochs + 1
 
 
 def make_pruner(name: str, epochs: int) -> BasePruner:
