@@ -1,7 +1,7 @@
 """The search: asks Optuna for shapes, fits them to the budget, has them trained, and tells what came of it.
 
 One writer: only the coordinator talks to the study; workers only train. ``Search.run`` is a generator of events, so a
-terminal, a notebook or a test can watch. An event that is yielded is already kept in the study.
+terminal, a notebook or a test can watch. That a trial has ended is kept in the study before it is told.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ MAX_IDLE = 300  # proposals in a row that bring nothing new before the space cou
 MAX_FAILURES = 10  # trials in a row that fail, for whatever cause, before the search gives up
 MAX_SAME_FAILURES = 5  # … of one and the same cause
 MAX_LOSSES = 3  # times that a candidate is lost with its machine before it is held to be the reason
+SAVE_AFTER = 0.5  # seconds after which starts and epochs are saved, if no trial has ended before
 LISTEN = 1.0  # seconds between two looks for events, so that Ctrl-C is heard everywhere
 
 
@@ -65,6 +66,7 @@ class Search:
         self._running: dict[int, _Running] = {}
         self._known: dict[str, TrialRecord] = {}
         self._trained = 0
+        self._saved = time.monotonic()
         self._failures: list[str] = []  # the causes of the failures since a trial last went well
 
     def run(self) -> Generator[SearchEvent, None, None]:
@@ -88,9 +90,11 @@ class Search:
         return self._trained
 
     def _kept(self, events: Iterable[SearchEvent]) -> list[SearchEvent]:
-        """The events, once all that they tell is in the storage."""
+        """The events, once the storage has what must not be lost; starts and epochs may wait for SAVE_AFTER."""
         happened = list(events)
-        self._ledger.save()
+        if any(isinstance(event, Ended) for event in happened) or time.monotonic() - self._saved > SAVE_AFTER:
+            self._ledger.save()
+            self._saved = time.monotonic()
         return happened
 
     def _wants_more(self) -> bool:

@@ -151,7 +151,7 @@ class LocalProcesses:
         for worker in busy.values():
             worker.silent = 0.0 if worker in heard else worker.silent + passed
             if worker in heard:
-                yield from self._receive(worker)
+                yield from self._hear(worker)
             elif worker.silent > self.hang_limit:
                 yield self._kill(worker)
 
@@ -198,6 +198,12 @@ class LocalProcesses:
         import torch
 
         return f"cuda:{index % max(torch.cuda.device_count(), 1)}"
+
+    def _hear(self, worker: _Worker) -> Iterator[Event]:
+        """All that a worker has to tell."""
+        yield from self._receive(worker)
+        while worker.job is not None and worker in self._workers and worker.pipe.poll():
+            yield from self._receive(worker)
 
     def _receive(self, worker: _Worker) -> Iterator[Event]:
         try:

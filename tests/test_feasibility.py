@@ -27,7 +27,7 @@ from budgetnet.lock import locked
 from budgetnet.plan import Request, make_pruner, make_sampler
 from budgetnet.space import load_space, parse_space, space_names
 from budgetnet.study import TrialRecord, create_or_open
-from tests.test_survival import Instant
+from tests.instant import Instant
 from tests.tiny import tiny_request
 
 

@@ -19,7 +19,8 @@ from budgetnet.lock import locked
 from budgetnet.place import place
 from budgetnet.study import create_or_open, open_study
 from tests import postgres
-from tests.test_survival import KILLS, Instant, check_nothing_is_lost_or_counted_twice
+from tests.instant import Instant
+from tests.test_survival import KILLS, check_nothing_is_lost_or_counted_twice
 from tests.tiny import tiny_request, write_space
 
 pytestmark = pytest.mark.skipif(postgres.why_not() is not None, reason=str(postgres.why_not()))

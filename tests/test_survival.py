@@ -25,15 +25,14 @@ import pytest
 from budgetnet import plan
 from budgetnet.candidates import Candidate
 from budgetnet.coordinator import Ended, Search, opened, search
-from budgetnet.cost import cost
 from budgetnet.errors import StudyError, WorkerError
 from budgetnet.executor import HANG_LIMIT, MAX_DEATHS, LocalProcesses
-from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job
+from budgetnet.jobs import EpochDone, Event, Failed, Finished, Job
 from budgetnet.lock import locked
 from budgetnet.notation import parse
 from budgetnet.recipe import Recipe
-from budgetnet.results import EpochResult
 from budgetnet.study import TrialRecord, create_or_open, open_study
+from tests.instant import Instant, instant_job
 from tests.tiny import tiny_request, write_space
 
 KILLS = int(os.environ.get("BUDGETNET_KILLS", "8"))
@@ -135,38 +134,6 @@ def instantly(folder: str, data: str, trials: int) -> None:
         print("begins", flush=True)
         for _ in running.run():
             pass
-
-
-class Instant:
-    """An executor whose jobs end at the next look; accuracies from the job's seed."""
-
-    takes_seeds_together = False
-
-    def __init__(self, slots: int) -> None:
-        self.slots = slots
-        self._jobs: list[Job] = []
-
-    def submit(self, job: Job) -> None:
-        self._jobs.append(job)
-
-    def stop(self, job: int) -> None: ...
-
-    def close(self) -> None: ...
-
-    def events(self, timeout: float | None = None) -> Iterator[Event]:
-        jobs, self._jobs = self._jobs, []
-        for job in jobs:
-            yield from instant_job(job, "cpu", lambda: False)
-
-
-def instant_job(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[Event]:
-    """The events of a job that trained nothing."""
-    yield Audited(job.id, cost(job.architecture))
-    top = random.Random(job.seed).uniform(0.9, 0.99)
-    for epoch in range(1, job.recipe.epochs + 1):
-        accuracy = top - 0.1 / epoch
-        yield EpochDone(job.id, job.seed, EpochResult(epoch, 0.1, 1.0, accuracy, accuracy, 1.0, 990, 1000, 0.0))
-    yield Finished(job.id)
 
 
 def test_kill_9_while_it_writes_loses_no_finished_trial_and_counts_none_twice(here: Path, small_mnist: Path) -> None:
