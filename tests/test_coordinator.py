@@ -14,10 +14,10 @@ import pytest
 
 from budgetnet import coordinator, plan
 from budgetnet.architecture import Architecture
-from budgetnet.coordinator import Ended, Progressed, Search, Started, opened, search
+from budgetnet.coordinator import MAX_LOSSES, Ended, Progressed, Search, Started, opened, search
 from budgetnet.cost import cost
 from budgetnet.errors import BudgetError, BudgetnetError, DataError, SpaceError, StudyError, WorkerError
-from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job, Stopped
+from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job, Lost, Stopped
 from budgetnet.lock import locked
 from budgetnet.plan import PRUNERS, SAMPLERS, STARTUP, Request, make_pruner
 from budgetnet.results import EpochResult
@@ -263,6 +263,53 @@ def test_trial_after_trial_failing_ends_the_search(replayed: Callable[..., Searc
         list(search.run())
 
 
+def test_different_failures_in_a_row_end_the_search_too(replayed: Callable[..., Search]) -> None:
+    search = replayed(Replay(rising, fail=lambda job: f"cause {job.id % 3}: details"), trials=3)
+    with pytest.raises(WorkerError, match=r"^10 trials in a row failed; the last: cause 0: details$"):
+        list(search.run())
+    assert search.tally.failed == {"cause 0": 4, "cause 1": 3, "cause 2": 3}
+
+
+class Losing(Replay):
+    """A cluster that loses the machine of every job of which ``loses`` says so, in its first epoch."""
+
+    def __init__(self, loses: Callable[[Job], bool]) -> None:
+        super().__init__(rising)
+        self._loses = loses
+
+    def events(self, timeout: float | None = None) -> Iterator[Event]:
+        for event in super().events(timeout):
+            job = next(job for job in self.submitted if job.id == event.job)
+            if isinstance(event, EpochDone) and self._loses(job):
+                del self._events[job.id]
+                yield Lost(job.id, "node 10.0.0.7 died")
+            else:
+                yield event
+
+
+def test_what_is_lost_with_its_machine_is_queued_again(replayed: Callable[..., Search]) -> None:
+    executor = Losing(lambda job: job.id == 1)
+    search = replayed(executor, trials=3)
+    ended = [event.record for event in search.run() if isinstance(event, Ended)]
+    assert [record.state for record in ended] == ["finished", "failed", "finished", "finished"]
+    assert ended[1].reason == "node 10.0.0.7 died; queued again"
+    lost, again = executor.submitted[1:3]
+    assert (lost.architecture, lost.recipe, lost.seed) == (again.architecture, again.recipe, again.seed)
+    assert (search.tally.lost, search.tally.failed.total(), search.trained) == (1, 0, 3)
+    assert search.study.records()[1].reason == "interrupted; queued again"
+
+
+def test_a_job_that_is_lost_again_and_again_fails(replayed: Callable[..., Search]) -> None:
+    """It may be the job that brings its machine down."""
+    executor = Losing(lambda job: job.seed == 1)
+    search = replayed(executor, trials=3)
+    list(search.run())
+    assert sum(job.seed == 1 for job in executor.submitted) == MAX_LOSSES
+    failed = [record for record in search.study.records() if "lost with its machine" in (record.reason or "")]
+    assert [record.reason for record in failed] == ["lost with its machine 3 times; the last: node 10.0.0.7 died"]
+    assert search.trained == 3
+
+
 def test_what_was_running_when_the_search_stopped_is_queued_again(replayed: Callable[..., Search]) -> None:
     first = replayed(Replay(rising), trials=2)
     with closing(first.run()) as events:
@@ -324,6 +371,12 @@ def test_time_runs_out_and_the_study_goes_on_later(replayed: Callable[..., Searc
         ({"study": "../x"}, StudyError, "--study must be a plain name"),
         ({"data": "nowhere.npz"}, DataError, "nowhere.npz"),
         ({"device": "tpu"}, WorkerError, "--device must be auto, cpu, cuda or mps"),
+        ({"hang_limit": 1.0}, StudyError, "--hang-limit must be at least 10 seconds, but got 1"),
+        ({"hang_limit": float("nan")}, StudyError, "--hang-limit must be at least 10 seconds, but got nan"),
+        ({"executor": "dask"}, StudyError, "--executor must be one of local, ray, but got 'dask'"),
+        ({"executor": "ray"}, StudyError, "--workers must be at least 1 with --executor ray, but got 0"),
+        ({"ray_address": "auto"}, StudyError, "--ray-address needs --executor ray"),
+        ({"job_gpus": 0.5}, StudyError, "--job-gpus needs --executor ray"),
     ],
 )
 def test_a_bad_request_is_refused_and_nothing_is_written(
