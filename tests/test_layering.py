@@ -36,6 +36,7 @@ LAYERS = {
 LAST_WITHOUT_TORCH = 3
 WITH_TORCH = {"torch", "torchvision", "fvcore", "safetensors"}
 OPTUNA = 8  # the layer of the search: only here
+RAY = "cluster"  # the module that may import ray, and only once somebody wants it: it is an extra
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,8 @@ def _broken(module: str, item: Import) -> list[str]:
         return [f"{module} (layer {layer}) imports {item.module}, which layers 0 to {LAST_WITHOUT_TORCH} do without"]
     if not item.ours and item.module == "optuna" and layer != OPTUNA:
         return [f"{module} (layer {layer}) imports optuna, which only layer {OPTUNA} may"]
+    if not item.ours and item.module == "ray" and (module != RAY or not item.lazy):
+        return [f"{module} imports ray, which only {RAY} may, inside a function"]
     return []
 
 
@@ -133,6 +136,8 @@ def test_the_layers_hold():
         ),
         ({"train": "import optuna"}, "train (layer 6) imports optuna, which only layer 8 may"),
         ({"cli": "from optuna.trial import Trial"}, "cli (layer 10) imports optuna, which only layer 8 may"),
+        ({"jobs": "def f():\n    import ray"}, "jobs imports ray, which only cluster may, inside a function"),
+        ({"cluster": "from ray.util import x"}, "cluster imports ray, which only cluster may, inside a function"),
     ],
 )
 def test_what_breaks_a_layer_is_found(sources, message):
@@ -155,6 +160,7 @@ def test_a_circle_is_found():
         {"cost": "if TYPE_CHECKING:\n    import torch\n    from budgetnet.build import build", "build": ""},
         {"build": "import torch"},
         {"coordinator": "import optuna"},
+        {"cluster": "def f():\n    import ray.util"},
         {"architecture": "def f():\n    import budgetnet.notation", "notation": "import budgetnet.architecture"},
     ],
 )
