@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from budgetnet.architecture import Architecture
@@ -22,7 +23,7 @@ class Candidate:
     architecture: Architecture
     recipe: Recipe
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Equal for equal networks with equal recipes."""
         return json.dumps([self.architecture.to_dict(), self.recipe.to_dict()], sort_keys=True)

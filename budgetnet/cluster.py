@@ -6,65 +6,29 @@ The coordinator's machine must be a node of the cluster. Ray itself is imported 
 from __future__ import annotations
 
 import itertools
-import logging
 import math
-import os
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from budgetnet.errors import ModelError, WorkerError
-from budgetnet.executor import LONGEST_LOOK, cores
+from budgetnet.executor import LONGEST_LOOK
 from budgetnet.files import replace_together
-from budgetnet.jobs import Event, Failed, Finished, Job, Lost, Stopped, run_job
+from budgetnet.jobs import Event, Failed, Finished, Job, Lost, Stopped
+from budgetnet.ray_connection import Node, Watch, connect, disconnect, import_ray, one_line
+from budgetnet.ray_task import Begun, Order, Weights, absolute, end_stops, start_stops, train_task
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
-CONNECT_LIMIT = 20.0  # seconds that a cluster is given to answer
-START_LIMIT = 60.0  # seconds that the first worker process is given to start
 HEAD_LIMIT = 30.0  # seconds without a word from the head before it counts as gone; Ray kills this process after 60
 NODE_LIMIT = 300.0  # seconds without any node that could run a job before the executor gives up
 VERDICT = 5.0  # seconds after a worker's death in which the death of its node explains it
-WATCH = 1.0  # seconds between two looks at the nodes
 SLICE = 0.5  # seconds that one wait for events takes at most
-STOP_LOOK = 1.0  # seconds between two questions of a task whether it should stop
 QUANTUM = 10_000  # Ray counts resources in units of 1/10,000
 
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}  # `uv run` would ship this folder
-
-PROBE = """
-import sys, logging, os, ray
-try:
-    ray.init(address=sys.argv[1], logging_level=logging.CRITICAL)
-except Exception as error:
-    print(type(error).__name__ + ":", *str(error).split(), flush=True)
-    os._exit(1)
-os._exit(0)
-"""
-
-
 # --- what a cluster has, and what a job asks of it --------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Node:
-    """A machine of the cluster and what it has in all, used or not."""
-
-    id: str
-    host: str
-    alive: bool
-    cpus: float
-    gpus: float
 
 
 @dataclass(frozen=True)
@@ -168,21 +132,21 @@ class RayCluster:
         job_gpus: float = 0,
     ) -> None:
         choose_needs(workers, device, job_cpus, job_gpus, ())
-        self._ray = _import_ray()
+        self._ray = import_ray()
         self._running: list[_Running] = []
         self._keys = itertools.count()
         self._undo = ExitStack()
         try:
-            if _connect(self._ray, address):
-                self._undo.callback(_disconnect, self._ray)
-            self._watch = _Watch(self._ray)
+            if connect(self._ray, address):
+                self._undo.callback(disconnect, self._ray)
+            self._watch = Watch(self._ray)
             self._undo.callback(self._watch.close)
             self._device, self._needs = choose_needs(workers, device, job_cpus, job_gpus, self._watch.nodes)
             most = capacity(self._watch.nodes, self._needs)
             self.slots = workers or most
             self._here = self._ray.get_runtime_context().get_node_id()
-            self._stops = _start_stops(self._ray, self._here)
-            self._undo.callback(_kill, self._ray, self._stops)
+            self._stops = start_stops(self._ray, self._here)
+            self._undo.callback(end_stops, self._ray, self._stops)
         except BaseException:
             self._undo.close()
             raise
@@ -192,7 +156,7 @@ class RayCluster:
             num_returns="streaming",
             max_retries=0,  # what becomes of a job is for the coordinator to decide
             scheduling_strategy="SPREAD",
-        )(_train)
+        )(train_task)
         self._taken = self._looked = self._fits_since = time.monotonic()
         self._unanswered = 0.0  # seconds since the head was last heard
 
@@ -202,7 +166,7 @@ class RayCluster:
 
     def submit(self, job: Job) -> None:
         key, threads = next(self._keys), max(1, int(self._needs.cpus))
-        order = _Order(replace(job, data=_absolute(job.data)), self._device, threads, version("budgetnet"))
+        order = Order(replace(job, data=absolute(job.data)), self._device, threads, version("budgetnet"))
         self._running.append(_Running(job, key, self._train.remote(order, self._stops, key)))
 
     def stop(self, job: int) -> None:
@@ -257,10 +221,10 @@ class RayCluster:
             return self._end(running, Failed(running.job.id, "the Ray task ended without saying how the job did"))
         except self._ray.exceptions.RayError as error:
             return self._broken(running, error)
-        if isinstance(message, _Begun):
+        if isinstance(message, Begun):
             running.node = message.node
             return []
-        if isinstance(message, _Weights):
+        if isinstance(message, Weights):
             return self._keep(running, message.content)
         if isinstance(message, Finished | Stopped | Failed):
             return self._end(running, message)
@@ -281,12 +245,12 @@ class RayCluster:
         if isinstance(error, known.NodeDiedError):
             return self._end(running, Lost(running.job.id, f"{self._where(running)} died"))
         if isinstance(error, known.RayTaskError | known.OutOfMemoryError):
-            return self._end(running, Failed(running.job.id, _one_line(error)))
+            return self._end(running, Failed(running.job.id, one_line(error)))
         # The worker died, or its words were lost. A node that goes down may end its workers before it is known to be
         # gone, so we wait a little; a worker that dies alone has failed, or a job that kills its worker would be queued
         # for ever.
         crashed = isinstance(error, known.WorkerCrashedError)
-        running.reason = f"the worker process on {self._where(running)} died" if crashed else _one_line(error)
+        running.reason = f"the worker process on {self._where(running)} died" if crashed else one_line(error)
         running.died = time.monotonic()
         return []
 
@@ -336,273 +300,3 @@ class RayCluster:
     def _cancel(self, running: _Running) -> None:
         with suppress(self._ray.exceptions.RayError):  # somebody else has closed the connection
             self._ray.cancel(running.stream, force=True)
-
-
-# --- connecting -------------------------------------------------------------------------------------------------------
-
-
-def _import_ray() -> Any:
-    """Raises WorkerError where it is missing."""
-    try:
-        with _environment(QUIET):  # Ray reads some of it as it is imported
-            import ray
-    except ImportError:
-        raise WorkerError("--executor ray needs the extra: pip install 'budgetnet[ray]'") from None
-    return ray
-
-
-def _connect(ray: ModuleType, address: str | None) -> bool:
-    """Connect to a cluster or start one, in silence; whether the connection is ours to close. Raises WorkerError."""
-    if ray.is_initialized():
-        found = ray.get_runtime_context().gcs_address
-        if address not in (None, "auto", found):
-            raise WorkerError(f"this process is connected to the Ray cluster {found} already, but got {address}")
-        return False
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    if "://" in address:
-        raise WorkerError(f"--ray-address must be auto or host:port, on a machine of the cluster, but got {address!r}")
-    with _environment(QUIET):
-        _init(ray, address)
-    return True
-
-
-def _init(ray: ModuleType, address: str) -> None:
-    options: dict[str, object] = {"num_cpus": cores(), "include_dashboard": False}
-    if address != "local":
-        _probe(address)
-        options = {}
-    _silence(ray, True)
-    try:
-        with _sigterm_kept():
-            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **options)
-    except Exception as error:
-        _disconnect(ray)
-        raise WorkerError(f"Ray cluster {address}: {_one_line(error)}") from None
-
-
-def _disconnect(ray: ModuleType) -> None:
-    ray.shutdown()
-    _silence(ray, False)
-
-
-def _probe(address: str) -> None:
-    """Connect to a running cluster from another process. Raises WorkerError where that fails or takes too long.
-
-    Where nothing answers, ``ray.init`` tries for minutes, cannot be interrupted, and writes to the terminal.
-    """
-    command = [sys.executable, "-c", PROBE, address]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=CONNECT_LIMIT, stdin=subprocess.DEVNULL)
-        failed, said, logged = done.returncode, done.stdout.decode(errors="replace"), done.stderr
-    except subprocess.TimeoutExpired as error:
-        failed, logged = 1, error.stderr or b""
-        said = f"no answer in {CONNECT_LIMIT:g} seconds; Ray must run there, and this machine be one of its nodes"
-    if failed:
-        if b"Unauthenticated" in logged:
-            said = "its token is missing or wrong here; with the token in place, set RAY_AUTH_MODE=token"
-        raise WorkerError(f"Ray cluster {address}: {said.strip()[:300]}")
-
-
-def _silence(ray: ModuleType, silent: bool) -> None:
-    """What raylets report of workers is printed even without ``log_to_driver``; only this switch keeps it back."""
-    with suppress(AttributeError):
-        ray._private.worker._worker_logs_enabled = not silent
-
-
-@contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _sigterm_kept() -> Iterator[None]:
-    """``ray.init`` takes over SIGTERM; it is the caller's."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # where ray.init leaves it alone
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
-
-
-class _Watch:
-    """The nodes as they are, looked at again and again by a thread: with the head gone, Ray's answer would not come."""
-
-    def __init__(self, ray: ModuleType) -> None:
-        self._ray = ray
-        self._ended = threading.Event()
-        self.nodes = self._look()
-        self.taken = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="budgetnet-ray-nodes", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._ended.set()
-        self._thread.join(WATCH)
-
-    def _run(self) -> None:
-        while not self._ended.wait(WATCH):
-            asked = time.monotonic()
-            with suppress(Exception):  # no answer: ``taken`` grows old, and that is acted on
-                self.nodes = self._look()
-                self.taken = asked
-
-    def _look(self) -> tuple[Node, ...]:
-        return tuple(map(_node, self._ray.nodes()))
-
-
-def _node(entry: Mapping[str, Any]) -> Node:
-    has = entry["Resources"]
-    return Node(entry["NodeID"], entry["NodeManagerAddress"], entry["Alive"], has.get("CPU", 0.0), has.get("GPU", 0.0))
-
-
-# --- stopping ---------------------------------------------------------------------------------------------------------
-
-# A tiny actor on the coordinator's node holds the wishes to stop, and tasks ask it now and then. ``ray.cancel`` would
-# interrupt a task anywhere, even between the last epoch and its event, and the task would end as cancelled whatever it
-# had to say. The questions cost a task about 0.15 % of its time, no answer is waited for, and the actor's node is the
-# one without which the search is over anyway.
-
-
-class _Stops:
-    """Which submissions should end early; keys are never used twice, so a late wish meets nobody else."""
-
-    def __init__(self) -> None:
-        self._asked: set[int] = set()
-
-    def ask(self, key: int) -> None:
-        self._asked.add(key)
-
-    def asked(self, key: int) -> bool:
-        return key in self._asked
-
-    def version(self) -> str:
-        return version("budgetnet")
-
-
-def _start_stops(ray: ModuleType, node: str) -> Any:
-    """The actor, once it runs: then Ray's workers can import budgetnet here. Raises WorkerError."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    place = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
-    stops = ray.remote(num_cpus=0, max_restarts=0, scheduling_strategy=place)(_Stops).remote()
-    try:
-        ray.get(stops.version.remote(), timeout=START_LIMIT)
-    except ray.exceptions.GetTimeoutError:
-        raise WorkerError(f"no Ray worker has started on this machine in {START_LIMIT:g} seconds") from None
-    except ray.exceptions.RayError as error:
-        raise WorkerError(f"a Ray worker on this machine cannot start: {_one_line(error)}") from None
-    return stops
-
-
-def _kill(ray: ModuleType, stops: Any) -> None:
-    with suppress(ray.exceptions.RayError):  # somebody else has closed the connection
-        ray.kill(stops)
-
-
-# --- in the worker ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Order:
-    """A job, how it is to be run, and by which version of budgetnet."""
-
-    job: Job
-    device: str
-    threads: int
-    version: str
-
-
-@dataclass(frozen=True)
-class _Begun:
-    """The first message of every task: it runs, on this node."""
-
-    node: str
-
-
-@dataclass(frozen=True)
-class _Weights:
-    """The file of weights, which comes before Finished."""
-
-    content: bytes
-
-
-def _train(order: _Order, stops: Any, key: int) -> Iterator[Event | _Begun | _Weights]:
-    """The Ray task: all that a job has to tell, in order."""
-    import ray
-
-    yield _Begun(ray.get_runtime_context().get_node_id())
-    found = version("budgetnet")
-    if found != order.version:
-        yield Failed(order.job.id, f"every node must have budgetnet {order.version}, but one has {found}")
-        return
-    import torch
-
-    torch.set_num_threads(order.threads)
-    with tempfile.TemporaryDirectory(prefix="budgetnet-") as folder:
-        weights = Path(folder) / "weights.safetensors"
-        job = order.job if order.job.weights is None else replace(order.job, weights=str(weights))
-        for event in run_job(job, order.device, _asked_to_stop(stops, key)):
-            if isinstance(event, Finished) and job.weights is not None:
-                yield _Weights(weights.read_bytes())
-            yield event
-
-
-def _asked_to_stop(stops: Any, key: int) -> Callable[[], bool]:
-    """Whether a wish to stop has come, by what the actor last answered; training never waits for it."""
-    import ray
-
-    question: Any = None
-    asked_at = -math.inf
-    gone = False  # the actor: then nobody can wish any more, and the job goes on to its end
-
-    def asked() -> bool:
-        nonlocal question, asked_at, gone
-        if gone:
-            return False
-        if question is None:
-            if time.monotonic() >= asked_at + STOP_LOOK:
-                question, asked_at = stops.asked.remote(key), time.monotonic()
-            return False
-        if not ray.wait([question], timeout=0)[0]:
-            return False
-        answer, question = question, None
-        try:
-            return bool(ray.get(answer))
-        except ray.exceptions.RayError:
-            gone = True
-            return False
-
-    return asked
-
-
-# --- words ------------------------------------------------------------------------------------------------------------
-
-
-def _absolute(data: str) -> str:
-    """A path as one that does not depend on a worker's folder; the name of a known data set as it is."""
-    from budgetnet.data import TORCHVISION
-
-    path = Path(data).expanduser()
-    known = data.lower().replace("_", "-") in ("mnist", *TORCHVISION)
-    return data if known or not path.exists() else str(path.resolve())
-
-
-def _one_line(error: BaseException) -> str:
-    """What an exception says; of one that a task raised, what the task's own said."""
-    cause = getattr(error, "cause", None)
-    told = cause if isinstance(cause, BaseException) else error
-    words = str(told).partition("traceback:")[0].split()  # which Ray would append
-    return f"{type(told).__name__}: {' '.join(words)}"[:300]

@@ -48,7 +48,8 @@ def search(
         str, typer.Option(help="Where trials train: local processes, or tasks on a ray cluster.")
     ] = "local",
     ray_address: Annotated[
-        str | None, typer.Option(help="Ray cluster, as host:port or auto; by default one is started on this machine.")
+        str | None,
+        typer.Option(help="Ray cluster, as host:port or auto; else RAY_ADDRESS; else one is started on this machine."),
     ] = None,
     job_cpus: Annotated[float, typer.Option(help="CPUs that a ray task asks for.")] = 1.0,
     job_gpus: Annotated[float, typer.Option(help="GPUs that a ray task asks for; 0.25 shares one among four.")] = 0.0,

@@ -110,6 +110,8 @@ class Request:
             raise StudyError(f"--executor must be one of {', '.join(EXECUTORS)}, but got {self.executor!r}")
         if self.executor == "ray" and self.workers == 0:
             raise StudyError("--workers must be at least 1 with --executor ray, but got 0")
+        if self.executor == "ray" and self.hang_limit != HANG_LIMIT:
+            raise StudyError("--hang-limit needs --executor local")
         for option, value, default in (
             ("--ray-address", self.ray_address, None),
             ("--job-cpus", self.job_cpus, 1.0),

@@ -32,7 +32,7 @@ class EpochResult:
     seconds: float  # training and evaluation
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)

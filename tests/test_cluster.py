@@ -20,11 +20,18 @@ import pytest
 import torch
 
 from budgetnet import cluster
-from budgetnet.cluster import Needs, Node, RayCluster, capacity, choose_needs
+from budgetnet.cluster import Needs, RayCluster, capacity, choose_needs
+from budgetnet.coordinator import Search
 from budgetnet.errors import WorkerError
 from budgetnet.jobs import EpochDone, Event, Failed, Finished, Job, Lost, Stopped, run_job
+from budgetnet.lock import locked
+from budgetnet.progress import Progressed
+from budgetnet.ray_connection import Node
+from budgetnet.ray_task import absolute
 from budgetnet.recipe import Recipe
+from budgetnet.study import create_or_open
 from tests.test_executor import job
+from tests.tiny import tiny_request
 
 ray = pytest.importorskip("ray", reason="needs the extra: pip install 'budgetnet[ray]'")
 
@@ -116,8 +123,8 @@ def test_paths_do_not_depend_on_the_folder_of_a_worker(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     for name in ("images", "mnist"):
         (tmp_path / name).mkdir()
-    assert cluster._absolute("images") == str(tmp_path / "images")
-    assert [cluster._absolute(name) for name in ("mnist", "kmnist", "nothing")] == ["mnist", "kmnist", "nothing"]
+    assert absolute("images") == str(tmp_path / "images")
+    assert [absolute(name) for name in ("mnist", "kmnist", "nothing")] == ["mnist", "kmnist", "nothing"]
 
 
 # --- in processes of their own, since a process has one connection to Ray ---------------------------------------------
@@ -132,8 +139,8 @@ def run_python(code: str, *arguments: str, **environment: str) -> subprocess.Com
 
 def test_an_address_where_nothing_answers_is_an_error_in_time() -> None:
     done = run_python(
-        "from budgetnet import cluster, errors\n"
-        "cluster.CONNECT_LIMIT = 3.0\n"
+        "from budgetnet import cluster, errors, ray_connection\n"
+        "ray_connection.CONNECT_LIMIT = 3.0\n"
         "try: cluster.RayCluster(address='127.0.0.1:9')\n"
         "except errors.WorkerError as error: print(error)"
     )
@@ -464,3 +471,33 @@ def test_a_node_that_is_lost_gives_its_job_back_and_the_others_go_on(
         for pid in frozen:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_when_a_node_dies(
+    executor: RayCluster, machines: Any, small_mnist: Path, tmp_path: Path
+) -> None:
+    """The running trial of the lost node is queued again with its seed, and the study ends with all that was asked."""
+    node = machines.add_node(num_cpus=1)
+    request = tiny_request(tmp_path, small_mnist, trials=4, epochs=40)
+    space, settings, plan = request.check()
+    where = request.place(space)
+    lost: set[int] = set()
+    try:
+        with locked(where):
+            search = Search(create_or_open(where, settings), space, plan, executor)
+            for event in search.run():
+                there = {each.job.id for each in executor._running if each.node == node.node_id}
+                if isinstance(event, Progressed) and event.number in there and not lost:
+                    lost = there
+                    machines.remove_node(node, allow_graceful=False)
+    finally:
+        if node in machines.worker_nodes:
+            machines.remove_node(node, allow_graceful=False)
+    records = search.study.records()
+    assert search.tally.lost == len(lost) == 1
+    assert sum(record.state == "finished" for record in records) == search.trained == 4
+    (gone,) = [record for record in records if record.number in lost]
+    assert (gone.state, gone.reason) == ("failed", "interrupted; queued again")
+    (again,) = [record for record in records if record.seed == gone.seed and record.number != gone.number]
+    assert (again.state, again.architecture, again.recipe) == ("finished", gone.architecture, gone.recipe)

@@ -25,7 +25,7 @@ LAYERS = {
     **dict.fromkeys(("build", "trace", "operators"), 4),
     **dict.fromkeys(("audit", "data", "dataset", "kernels", "readers", "space", "table", "weights"), 5),
     **dict.fromkeys(("augment", "captured", "fused", "picture", "stacked", "step", "train"), 6),
-    **dict.fromkeys(("jobs", "executor", "cluster"), 7),
+    **dict.fromkeys(("jobs", "executor", "ray_connection", "ray_task", "cluster"), 7),
     **dict.fromkeys(("place", "study", "lock", "ledger", "progress", "candidates", "plan", "coordinator"), 8),
     **dict.fromkeys(("confirm", "evidence", "facts", "analysis", "freeze", "modelfile", "source", "models"), 9),
     **dict.fromkeys(("aim", "verdicts", "winners", "verify", "standalone", "export", "classify"), 9),
@@ -36,7 +36,7 @@ LAYERS = {
 LAST_WITHOUT_TORCH = 3
 WITH_TORCH = {"torch", "torchvision", "fvcore", "safetensors"}
 OPTUNA = 8  # the layer of the search: only here
-RAY = "cluster"  # the module that may import ray, and only once somebody wants it: it is an extra
+RAY = ("ray_connection", "ray_task", "cluster")  # may import ray, once somebody wants it: it is an extra
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ def _broken(module: str, item: Import) -> list[str]:
         return [f"{module} (layer {layer}) imports {item.module}, which layers 0 to {LAST_WITHOUT_TORCH} do without"]
     if not item.ours and item.module == "optuna" and layer != OPTUNA:
         return [f"{module} (layer {layer}) imports optuna, which only layer {OPTUNA} may"]
-    if not item.ours and item.module == "ray" and (module != RAY or not item.lazy):
-        return [f"{module} imports ray, which only {RAY} may, inside a function"]
+    if not item.ours and item.module == "ray" and (module not in RAY or not item.lazy):
+        return [f"{module} imports ray, which only {', '.join(RAY)} may, inside a function"]
     return []
 
 
@@ -136,8 +136,14 @@ def test_the_layers_hold():
         ),
         ({"train": "import optuna"}, "train (layer 6) imports optuna, which only layer 8 may"),
         ({"cli": "from optuna.trial import Trial"}, "cli (layer 10) imports optuna, which only layer 8 may"),
-        ({"jobs": "def f():\n    import ray"}, "jobs imports ray, which only cluster may, inside a function"),
-        ({"cluster": "from ray.util import x"}, "cluster imports ray, which only cluster may, inside a function"),
+        (
+            {"jobs": "def f():\n    import ray"},
+            "jobs imports ray, which only ray_connection, ray_task, cluster may, inside a function",
+        ),
+        (
+            {"cluster": "from ray.util import x"},
+            "cluster imports ray, which only ray_connection, ray_task, cluster may, inside a function",
+        ),
     ],
 )
 def test_what_breaks_a_layer_is_found(sources, message):
