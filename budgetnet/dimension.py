@@ -62,6 +62,47 @@ class RandomDraw:
         return self.params.setdefault(name, draw()) if name not in self.params else self.params[name]
 
 
+class FixedDraw(RandomDraw):
+    """A draw of which some values are given. ``asked``: all names so far. Raises ValueError for a value that cannot be
+    drawn: rule, value and place."""
+
+    def __init__(self, seed: int, given: Mapping[str, Any]) -> None:
+        super().__init__(seed)
+        self.given = given
+        self.asked: set[str] = set()
+
+    def suggest_categorical(self, name: str, choices: Any, /) -> Any:
+        found = self._given(name, lambda value: any(value == c and type(value) is type(c) for c in choices), choices)
+        return super().suggest_categorical(name, (found,) if name in self.given else choices)
+
+    def suggest_int(self, name: str, low: int, high: int, /, *, step: int = 1, log: bool = False) -> int:
+        self._given(name, lambda value: type(value) is int and value in range(low, high + 1, step), f"{low} to {high}")
+        return self.given[name] if name in self.given else super().suggest_int(name, low, high, step=step, log=log)
+
+    def suggest_float(
+        self, name: str, low: float, high: float, /, *, step: float | None = None, log: bool = False
+    ) -> float:
+        def allowed(value: Any) -> bool:
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            return is_number and low <= value <= high and _is_on_step(value - low, step)
+
+        self._given(name, allowed, f"{low:g} to {high:g}")
+        drawn = super().suggest_float(name, low, high, step=step, log=log)
+        return float(self.given.get(name, drawn))
+
+    def _given(self, name: str, allowed: Callable[[Any], bool], what: Any) -> Any:
+        self.asked.add(name)
+        value = self.given.get(name)
+        if name in self.given and not allowed(value):
+            may = ", ".join(map(str, what)) if isinstance(what, tuple) else what
+            raise ValueError(f"{name}: must be one that the space can draw ({may}), but is {value!r}")
+        return value
+
+
+def _is_on_step(distance: float, step: float | None) -> bool:
+    return step is None or abs(distance / step - round(distance / step)) < 1e-9
+
+
 @dataclass(frozen=True)
 class Dimension:
     """Either ``choices`` (one of them: a constant) or a range from ``low`` to ``high``, both ends included."""

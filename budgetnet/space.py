@@ -7,6 +7,7 @@ themselves come from ``budget.fit``, so every candidate that is trained is under
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import floor
 from pathlib import Path
@@ -28,7 +29,7 @@ from budgetnet.architecture import (
 )
 from budgetnet.budget import Limits, Width, fit
 from budgetnet.cost import Cost, cost
-from budgetnet.dimension import Dimension, RandomDraw, Suggester, dimension, kernel_size, one_of, real, whole
+from budgetnet.dimension import Dimension, FixedDraw, RandomDraw, Suggester, dimension, kernel_size, one_of, real, whole
 from budgetnet.errors import ArchitectureError, BudgetError, RecipeError, SpaceError
 from budgetnet.fields import extent, feature_field
 from budgetnet.files import parse_yaml
@@ -36,6 +37,7 @@ from budgetnet.layers import ACTIVATIONS
 from budgetnet.recipe import Recipe
 
 DRAWS = 3000  # random shapes looked at before a budget is called out of reach
+STARTS = 50  # draws that are looked at for the names of a start
 UNIT = 1000  # templates carry widths in thousandths, so that proportions survive being whole numbers
 
 
@@ -113,7 +115,8 @@ class Draft:
 
 
 class SearchSpace(_Strict):
-    """A validated space. ``recipe`` maps fields of recipe.Recipe to what may be drawn; the rest keep their defaults."""
+    """A validated space. ``recipe`` maps fields of recipe.Recipe to what may be drawn; the rest keep their defaults.
+    ``start``: what the first trial of a study draws, by the names in the study; what it does not name is drawn."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     about: str = ""
@@ -123,6 +126,7 @@ class SearchSpace(_Strict):
     require: Requirements = Requirements(receptive_field=1, final_map=1)
     network: NetworkSpace
     recipe: dict[str, Dimension] = {}
+    start: dict[str, Any] = {}
 
     @field_validator("recipe", mode="before")
     @classmethod
@@ -203,8 +207,8 @@ class SearchSpace(_Strict):
                 continue
 
     def to_plain(self) -> dict[str, Any]:
-        """The whole space as plain data in one normal form; what two spaces are compared by."""
-        return {key: value for key, value in _plain(self).items() if key != "about"}
+        """All that can be drawn, as plain data in one normal form; what two spaces are compared by."""
+        return {key: value for key, value in _plain(self).items() if key not in ("about", "start")}
 
 
 class _Pieces:
@@ -325,7 +329,25 @@ def parse_space(data: Any, place: str) -> SearchSpace:
             raise SpaceError(
                 f"{place}: network.stage_count: must be at most the {stages} stages written, but is {value}"
             )
+    try:
+        _check_start(space)
+    except ValueError as error:
+        raise SpaceError(f"{place}: start.{error}") from None
     return space
+
+
+def _check_start(space: SearchSpace) -> None:
+    """Raise ValueError for a name that no draw asks for, or a value that it could not give."""
+    asked: set[str] = set()
+    for seed in range(STARTS):  # what is drawn beside it decides what else is asked for
+        draw = FixedDraw(seed, space.start)
+        with suppress(ArchitectureError):
+            space.sample(draw)
+        asked |= draw.asked
+        if set(space.start) <= asked:
+            return
+    unknown = sorted(set(space.start) - asked)
+    raise ValueError(f"{unknown[0]}: nothing of this name is drawn; there are {', '.join(sorted(asked))}")
 
 
 def _find(spec: str) -> Path:

@@ -15,17 +15,18 @@ from typing import Any
 
 import optuna
 import pytest
+import yaml
 
 from budgetnet import plan
 from budgetnet.architecture import Architecture, Block, Head
 from budgetnet.candidates import Candidate
 from budgetnet.coordinator import Ended, Search, Started
 from budgetnet.cost import cost
-from budgetnet.dimension import Dimension, RandomDraw
-from budgetnet.errors import BudgetError
+from budgetnet.dimension import Dimension, FixedDraw, RandomDraw
+from budgetnet.errors import BudgetError, SpaceError
 from budgetnet.lock import locked
 from budgetnet.plan import Request, make_pruner, make_sampler
-from budgetnet.space import load_space, parse_space, space_names
+from budgetnet.space import load_space, parse_space, space_folders, space_names
 from budgetnet.study import TrialRecord, create_or_open
 from tests.instant import Instant
 from tests.tiny import tiny_request
@@ -231,3 +232,53 @@ def test_ended_records_are_what_the_study_says(searched: Callable[..., Search], 
         search = Search(create_or_open(request.place(space), settings), space, how, Instant(slots=3))
         ended = {e.record.number: e.record.state for e in search.run() if isinstance(e, Ended)}
     assert ended == {record.number: record.state for record in search.study.records()}
+
+
+# --- where a search starts --------------------------------------------------------------------------------------------
+
+
+def test_the_first_trial_of_a_study_is_the_start_that_the_space_names(searched: Callable[..., Search]) -> None:
+    start = load_space("mnist").start
+    first = searched(trials=3).study.inner.get_trials()[0]
+    assert {name: first.params[name] for name in start} == start
+    assert str(trained(searched(trials=3))[0].architecture) == "c8 c10 M c12 c12 c12 M c14 c13"
+    more = searched(trials=6).study.inner.get_trials()
+    assert sum(trial.params == first.params for trial in more) == 1  # only at the very beginning
+
+
+def test_another_start_does_not_make_another_study() -> None:
+    space = load_space("mnist")
+    assert space.start
+    assert space.model_copy(update={"start": {}}).to_plain() == space.to_plain()
+
+
+@pytest.mark.parametrize("name", space_names())
+def test_shipped_starts_are_candidates(name: str) -> None:
+    space = load_space(name)
+    draft, _ = space.sample(FixedDraw(0, space.start))
+    architecture = draft.fit(plan.Limits(8000))
+    assert not space.start or space.shortcoming(architecture) is None
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (
+            {"stage9.depth": 1},
+            "here: start.stage9.depth: nothing of this name is drawn; there are batch_size, dropout, ",
+        ),
+        ({"stage1.depth": 7}, "here: start.stage1.depth: must be one that the space can draw (1 to 2), but is 7"),
+        ({"stage1.depth": True}, "must be one that the space can draw (1 to 2), but is True"),
+        ({"fill": 2.0}, "here: start.fill: must be one that the space can draw (0.95 to 1), but is 2.0"),
+        ({"dropout": 0.03}, "must be one that the space can draw (0 to 0.1), but is 0.03"),
+        ({"stage2.block": "x"}, "must be one that the space can draw (plain, separable, residual), but is 'x'"),
+        ({"batch_size": 64.0}, "must be one that the space can draw (64, 128), but is 64.0"),
+        ([], "here: start: input should be a valid dictionary, but is []"),
+    ],
+)
+def test_a_start_that_cannot_be_drawn_is_refused(start: Any, message: str) -> None:
+    mnist = yaml.safe_load((space_folders()[-1] / "mnist.yaml").read_text())
+    with pytest.raises(SpaceError) as caught:
+        parse_space({**mnist, "start": start}, "here")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -87,7 +87,7 @@ def test_optuna_reads_what_the_ledger_wrote(server: postgres.Server, here: Path,
 def test_kill_9_loses_no_finished_trial(server: postgres.Server, here: Path, small_mnist: Path) -> None:
     asked = command(here, small_mnist, server.url, "killed", 10)
     dice, known = random.Random(3), {}
-    for _ in range(max(2, KILLS // 4)):
+    for _ in range(max(2, KILLS // 10)):
         process = subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert process.stdout is not None
         for line in process.stdout:
