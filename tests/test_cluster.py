@@ -133,7 +133,7 @@ def test_paths_do_not_depend_on_the_folder_of_a_worker(tmp_path: Path, monkeypat
 def run_python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", "-c", code, *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment}, check=False
+        command, capture_output=True, text=True, timeout=150, env={**os.environ, **environment}, check=False
     )
 
 
@@ -258,7 +258,7 @@ def executor(connected: RayCluster) -> Iterator[RayCluster]:
     connected._running.clear()
 
 
-def hear(executor: RayCluster, until: Callable[[Sequence[Event]], object], seconds: float = 60) -> list[Event]:
+def hear(executor: RayCluster, until: Callable[[Sequence[Event]], object], seconds: float = 150) -> list[Event]:
     """Events until those that have come are enough."""
     heard: list[Event] = []
     deadline = time.monotonic() + seconds
@@ -282,7 +282,7 @@ def workers_of(node: Any) -> list[int]:
     return [
         pid
         for pid, (parent, command) in processes().items()
-        if parent == raylet.process.pid and command.startswith("ray::_train")
+        if parent == raylet.process.pid and command.startswith("ray::train_task")
     ]
 
 
