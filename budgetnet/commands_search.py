@@ -36,7 +36,7 @@ def search(
     epochs: Annotated[int, typer.Option(help="Epochs a trial.")] = 15,
     max_macs: Annotated[int | None, typer.Option(help="At most so many multiply-accumulates an image.")] = None,
     sampler: Annotated[str, typer.Option(help="tpe, gp or random.")] = "tpe",
-    pruner: Annotated[str, typer.Option(help="median, percentile, hyperband, halving or none.")] = "median",
+    pruner: Annotated[str, typer.Option(help="halving, median, percentile, hyperband or none.")] = "halving",
     seed: Annotated[int, typer.Option(help="Seed of the sampler and of training.")] = 0,
     timeout: Annotated[str | None, typer.Option(help="Stop after this time: 90s, 30m, 2h; go on later.")] = None,
     workers: WorkersOption = None,

@@ -45,7 +45,7 @@ class Plan:
 
     trials: int
     sampler: str = "tpe"
-    pruner: str = "median"
+    pruner: str = "halving"
     timeout: float | None = None  # seconds
 
     def __post_init__(self) -> None:
@@ -73,7 +73,7 @@ class Request:
     max_macs: int | None = None
     max_activations: int | None = None
     sampler: str = "tpe"
-    pruner: str = "median"
+    pruner: str = "halving"
     timeout: float | None = None  # seconds
     workers: int | None = None  # by default one a core
     device: str = "auto"
@@ -201,7 +201,7 @@ PRUNERS: dict[str, Callable[[int], BasePruner]] = {
     "median": lambda epochs: MedianPruner(n_startup_trials=4, n_warmup_steps=epochs // 5),
     "percentile": lambda epochs: PercentilePruner(25.0, n_startup_trials=5, n_warmup_steps=epochs // 3),
     "hyperband": lambda epochs: HyperbandPruner(1, _counted_right(epochs, 3), reduction_factor=3),
-    "halving": lambda epochs: SuccessiveHalvingPruner(min_resource=max(1, epochs // 5), reduction_factor=2),
+    "halving": lambda epochs: SuccessiveHalvingPruner(max(1, round(2 / 15 * epochs)), reduction_factor=2),
     "none": lambda epochs: NopPruner(),
 }
 

@@ -5,6 +5,26 @@
 500 trials of the default space, 15 epochs each, eight worker processes on this machine, SQLite in a temporary folder;
 sampling, fitting, pruning, saving and the way to and from the workers are all real, only ``run_job`` is replaced by one
 that answers at once. The workers are started before the clock is. Rounds of the samplers take turns.
+
+Before the ledger, when every parameter, attribute and epoch was a transaction of Optuna's storage, a first try gave 2.6
+trials/s under a profiler. Expected of the ledger: 50. Measured on two quiet cores, pruner median:
+
+    tpe: 49.4 ± 0.8 trials/s (n=3)
+        sampling and fitting             15.68 ms a trial
+        saving                            1.25 ms a trial
+        pruner                            0.94 ms a trial
+        waiting for and hearing workers   0.45 ms a trial
+        sending jobs                      0.17 ms a trial
+        the rest                          1.77 ms a trial
+    random: 149.9 ± 1.5 trials/s (n=3)
+        sampling and fitting              2.01 ms a trial
+        saving                            1.32 ms a trial
+        pruner                            0.93 ms a trial
+        waiting for and hearing workers   0.28 ms a trial
+        sending jobs                      0.11 ms a trial
+        the rest                          2.02 ms a trial
+
+What TPE takes grows with the trials; without ``group`` it would be 11.7 ms instead of 15.5.
 """
 
 from __future__ import annotations
