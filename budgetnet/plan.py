@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import (
     BasePruner,
     HyperbandPruner,
@@ -33,7 +31,7 @@ from budgetnet.recipe import RANGES
 from budgetnet.space import SearchSpace, load_space
 from budgetnet.study import Settings
 
-STARTUP = 10  # random trials that must have finished before the sampler learns
+STARTUP = 5  # random trials that must have finished before the sampler learns
 MAX_EPOCHS = int(RANGES["epochs"][1])
 SAMPLERS = ("tpe", "gp", "random")
 EXECUTORS = ("local", "ray")
@@ -67,7 +65,7 @@ class Request:
     images: int | None = None  # train on so many, stratified; all by default
     study: str | None = None  # by default <space>-<budget>
     storage: str | None = None  # by default SQLite in the study's folder
-    trials: int = 14  # about half an hour on two cores
+    trials: int = 14
     epochs: int = 15
     seed: int = 0
     max_macs: int | None = None
@@ -156,9 +154,7 @@ def make_sampler(name: str, seed: int) -> BaseSampler:
         return RandomSampler(seed=seed)
     if name == "gp":
         return AfterStartUp(GPSampler(seed=seed, n_startup_trials=0), seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # group: a stage's depth exists only where the stage does
-        return AfterStartUp(TPESampler(seed=seed, n_startup_trials=0, multivariate=True, group=True), seed)
+    return AfterStartUp(TPESampler(seed=seed, n_startup_trials=0), seed)  # multivariate: slower, and no better
 
 
 class AfterStartUp(BaseSampler):

@@ -175,7 +175,7 @@ class Untouchable(optuna.samplers.BaseSampler):
 def test_rejected_and_pruned_trials_do_not_use_up_the_samplers_random_start(
     replayed: Callable[..., Search], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    search = replayed(Replay(rising), trials=6)
+    search = replayed(Replay(rising), trials=STARTUP - 1)
     search._space = search._space.model_copy(
         update={"require": search._space.require.model_copy(update={"final_map": 11})}
     )

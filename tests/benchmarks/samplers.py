@@ -16,6 +16,65 @@ Expected beforehand, with 50 curves recorded and none replayed:
 - Samplers differ by less than 0.02 points at 150 epochs, within two standard errors; fewer start-up trials help little.
 - Leave-one-out: TPE 0.2, GP 0.3, ridge on features 0.5. Accuracy at epoch 3 with the final value: 0.6, at epoch 8 0.85.
 - Stopping what cannot reach the best any more saves less than the median (40 %) and never loses the best.
+
+Came out (--repetitions 20; stopped by hand before the GP and the "choosing" rows; some of random's rows left out):
+
+    64 candidates, 15 epochs; eight in ten end between 98.49 and 99.09 %, the best at 99.173 %
+    rank correlation with the final value, by epoch:
+           1     2     3     4     5     6     7     8     9    10    11    12    13    14
+        0.49  0.51  0.53  0.50  0.58  0.56  0.52  0.65  0.74  0.76  0.89  0.87  0.99  0.99
+
+    rank correlation of what a sampler thinks of unseen candidates with their final values, 20 splits
+    criterion             after 10      after 20      after 40   leave one out
+    tpe                0.09 ± 0.03   0.17 ± 0.03   0.05 ± 0.04           -0.05
+    univariate         0.09 ± 0.04   0.24 ± 0.04   0.23 ± 0.05            0.29
+    gp                 0.21 ± 0.04   0.50 ± 0.04   0.62 ± 0.03            0.65
+    ridge              0.31 ± 0.02   0.39 ± 0.03   0.59 ± 0.04            0.68
+
+    pruners, random order to the end of the pool, 20 repetitions
+    pruner           epochs saved  best survives  regret in the end  95th pct
+    median                   62%            80%       0.007 ± 0.003     0.033
+    percentile               54%            65%       0.011 ± 0.003     0.033
+    hyperband                61%            85%       0.005 ± 0.003     0.033
+    halving                  56%            75%       0.008 ± 0.003     0.033
+    none                      0%           100%       0.000 ± 0.000     0.000
+    median from 2            68%            80%       0.007 ± 0.003     0.033
+    median from 8            35%            95%       0.002 ± 0.002     0.002
+    halving from 1           78%            70%       0.009 ± 0.003     0.033
+    halving from 2           65%            95%       0.001 ± 0.001     0.001
+    thirds from 2            69%            65%       0.011 ± 0.003     0.033
+    reach                    67%            75%       0.008 ± 0.003     0.034
+    reach of 0.9             71%            65%       0.011 ± 0.003     0.037
+
+    searches: regret in points of accuracy after so many epochs; area: mean regret over the first 300;
+    Δ area: paired difference to tpe after 10 finished + median; close: epochs until within 0.05 of the best
+    sampler               pruner           n     75    150    300    450    600    area          Δ area     close
+    tpe after 10 finished median          20  0.101  0.041  0.012  0.007  0.007   0.111  +0.000 ± 0.000   119 ± 2
+    tpe after 10 finished none            20  0.100  0.054  0.033  0.025  0.012   0.122  +0.011 ± 0.003   182 ± 3
+    tpe after 10 finished hyperband       20  0.093  0.037  0.014  0.005  0.005   0.104  -0.007 ± 0.003   100 ± 1
+    tpe after 10 finished halving from 2  20  0.070  0.026  0.001  0.001  0.001   0.098  -0.013 ± 0.004    90 ± 1
+    random                median          20  0.101  0.041  0.013  0.007  0.007   0.111  -0.000 ± 0.000   117 ± 2
+    random                hyperband       20  0.093  0.037  0.014  0.005  0.005   0.104  -0.007 ± 0.003   100 ± 1
+    random                none            20  0.100  0.054  0.030  0.022  0.013   0.122  +0.011 ± 0.003   173 ± 4
+    random                halving from 2  20  0.070  0.026  0.006  0.001  0.001   0.099  -0.012 ± 0.004    91 ± 1
+    tpe                   none            20  0.100  0.054  0.033  0.025  0.012   0.122  +0.011 ± 0.003   182 ± 3
+    tpe                   median          20  0.101  0.038  0.011  0.007  0.007   0.108  -0.003 ± 0.002   102 ± 1
+    tpe                   hyperband       20  0.093  0.037  0.011  0.008  0.008   0.104  -0.007 ± 0.003    98 ± 1
+    tpe                   halving from 2  20  0.070  0.027  0.003  0.003  0.003   0.097  -0.014 ± 0.005    85 ± 1
+    tpe after 5           none            20  0.100  0.046  0.030  0.015  0.010   0.121  +0.010 ± 0.007   140 ± 3
+    tpe after 5           median          20  0.101  0.039  0.010  0.005  0.005   0.109  -0.002 ± 0.005    98 ± 1
+    tpe after 5           hyperband       20  0.093  0.034  0.008  0.008  0.008   0.103  -0.007 ± 0.003    92 ± 1
+    tpe after 5           halving from 2  20  0.081  0.030  0.005  0.005  0.005   0.099  -0.012 ± 0.005    93 ± 1
+    univariate tpe        none            20  0.100  0.054  0.027  0.016  0.010   0.119  +0.009 ± 0.003   146 ± 2
+    univariate tpe        median          20  0.101  0.028  0.010  0.007  0.007   0.107  -0.004 ± 0.002   100 ± 1
+    univariate tpe        hyperband       20  0.093  0.037  0.016  0.011  0.011   0.106  -0.005 ± 0.003    99 ± 1
+    univariate tpe        halving from 2  20  0.070  0.027  0.008  0.008  0.008   0.098  -0.013 ± 0.005    87 ± 1
+
+Chosen: successive halving from epoch 2 by factor 2, for it saves the most of those that keep the best, and its area is
+0.012 ± 0.004 points below the median's with the random sampler and as much with TPE. Chosen: TPE, each choice by
+itself, after five finished trials, for the samplers' areas hardly differ from random's (two standard errors at most),
+and of those that are fast it ranks unseen candidates best. The GP ranks them far better (0.62 after 40) at some 300 ms
+a proposal: worth a longer look, with the replays of whole searches that this run was stopped before.
 """
 
 from __future__ import annotations
