@@ -52,7 +52,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def children(pid: int) -> list[int]:
     """The worker processes of a coordinator: spawned by multiprocessing, its resource tracker left out."""
-    found = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], check=False, capture_output=True, text=True)
+    found = subprocess.run(
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], check=False, capture_output=True, text=True
+    )
     return [int(line.split()[0]) for line in found.stdout.splitlines() if "spawn_main" in line]
 
 
@@ -165,15 +167,14 @@ def test_kill_9_while_it_writes_loses_no_finished_trial_and_counts_none_twice(he
 def test_a_killed_coordinator_leaves_no_worker_behind(here: Path, small_mnist: Path) -> None:
     command = [sys.executable, "-m", "budgetnet", "search", "--space", str(write_space(here)), "--data"]
     command += [str(small_mnist), "--trials", "9", "--budget", "600", "--epochs", "2000", "--workers", "2"]
-    process = subprocess.Popen([*command, "--device", "cpu"], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "epoch 1/" in line:
-            break
-    workers = children(process.pid)
+    with subprocess.Popen([*command, "--device", "cpu"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "epoch 1/" in line:
+                break
+        workers = children(process.pid)
+        process.kill()
     assert len(workers) == 2
-    process.kill()
-    process.communicate()
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline and any(Path(f"/proc/{pid}/exe").exists() for pid in workers):
         time.sleep(0.1)
