@@ -57,10 +57,10 @@ the plain loop took 38.5 s, 35.2 and 35.3 s were charged):
     seed   plain                                    ours                              plain / ours
     0       1,166 s (98.77 %, then 99.29 %)         392 s (the fourth that finished)         3.0 ×
     1       1,450 s (99.19 %, then 99.33 %)         291 s (the fourth)                       5.0 ×
-    2      >1,192 s (99.07 and 98.84 %; cut off)    354 s (tests ran beside it)        more than 3.4 ×
-    all    >3,808 s                               1,037 s                              more than 3.7 ×
+    2      >1,774 s (three below 99.1 %; cut off)   354 s (tests ran beside it)        more than 5.0 ×
+    all    >4,390 s                               1,037 s                              more than 4.2 ×
 
-Less than the 12 × expected and the 5 × aimed at. The loop is 7.7 times as fast (35 s an epoch alone; 9.1 s each of two
+That was with the defaults of then: multivariate TPE, median pruner. Less than the 12 × expected and the 5 × aimed at. The loop is 7.7 times as fast (35 s an epoch alone; 9.1 s each of two
 side by side), but the script needed two trials where ours needed three or four, which is luck, and our two workers end
 their first two trials together. The second seed's first plain trial missed by 0.01 points.
 """
