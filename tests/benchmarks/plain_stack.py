@@ -60,10 +60,10 @@ the plain loop took 38.5 s, 35.2 and 35.3 s were charged):
     2      >1,774 s (three below 99.1 %; cut off)   354 s (tests ran beside it)        more than 5.0 ×
     all    >4,390 s                               1,037 s                              more than 4.2 ×
 
-That was with the defaults of then: multivariate TPE, median pruner. Less than the 12 × expected and the 5 × aimed at. The loop is 7.7 times as fast (35 s an epoch alone; 9.1 s each of two
-side by side), but the script needed two trials where ours needed three or four, which is luck, and our two workers end
-their first two trials together. The second seed's first plain trial missed by 0.01 points.
-"""
+That was with the defaults of then: multivariate TPE, median pruner. Less than the 12 × expected and the 5 × aimed at.
+The loop is 7.7 times as fast (35 s an epoch alone; 9.1 s each of two side by side), but the script needed two trials
+where ours needed three or four, which is luck, and our two workers end their first two trials together. The second
+seed's first plain trial missed by 0.01 points."""
 
 from __future__ import annotations
 
