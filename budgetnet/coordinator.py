@@ -45,7 +45,7 @@ class _Running:
     record: TrialRecord
     key: str
     results: list[EpochResult] = field(default_factory=list)
-    pruned: bool = False
+    pruned: bool = False  # decided; what the job still tells before it stops is left out
     broken: str | None = None  # why the job is being stopped as a failure
 
 
@@ -247,13 +247,15 @@ class Search:
         if isinstance(event, Audited):
             self._audited(running, event)
         elif isinstance(event, EpochDone):
-            if running.broken is None:
+            if running.broken is None and not running.pruned:
                 yield from self._epoch(running, event.result)
         elif isinstance(event, Failed | Lost | Finished | Stopped):
             del self._running[event.job]
             yield Ended(self._over(running, event))
 
     def _over(self, running: _Running, event: Failed | Lost | Finished | Stopped) -> TrialRecord:
+        if running.pruned:
+            return self._end(running)
         if isinstance(event, Lost):
             return self._lose(running, event.reason)
         reason = event.reason if isinstance(event, Failed) else running.broken
@@ -278,16 +280,15 @@ class Search:
         )
         running.trial.report(result.accuracy, result.epoch)
         last = result.epoch == self._settings.epochs
-        if not last and not running.pruned and running.trial.should_prune():
+        if not last and running.trial.should_prune():
             running.pruned = True
             self._executor.stop(running.trial.number)
         yield Progressed(running.trial.number, result)
 
     def _end(self, running: _Running) -> TrialRecord:
-        complete = len(running.results) == self._settings.epochs
         running.trial.set_user_attr("seconds", round(running.record.seconds, 3))
         running.trial.set_user_attr("epochs", [result.to_dict() for result in running.results])
-        if complete:
+        if not running.pruned:
             value = sum(running.record.curve[-VALUE_EPOCHS:]) / len(running.record.curve[-VALUE_EPOCHS:])
             self._tell(running.trial, value)
             record = replace(running.record, state="finished", value=value)

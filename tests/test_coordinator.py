@@ -230,6 +230,32 @@ def test_a_hopeless_trial_is_pruned_and_counted(replayed: Callable[..., Search])
     assert search.trained == 8
 
 
+class Deaf(Replay):
+    """Trains on when asked to stop, as a worker does that has not heard of it yet."""
+
+    def stop(self, job: int) -> None: ...
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_a_pruned_trial_still_does_before_it_stops_changes_nothing(
+    tmp_path: Path, small_mnist: Path, late: bool
+) -> None:
+    def collapsing(job: Job, epoch: int) -> float:
+        return 0.9 if job.id < 6 or epoch == 6 else 0.1 + epoch / 100
+
+    request = tiny_request(tmp_path, small_mnist, trials=8, pruner="median", epochs=6)
+    space, settings, plan = request.check()
+    executor = (Deaf if late else Replay)(collapsing)
+    search = Search(ready(request, settings), space, plan, executor)  # type: ignore[arg-type]
+    list(search.run())
+    pruned = [record for record in search.study.records() if record.state == "pruned"]
+    assert [record.number for record in pruned] == [6, 7]
+    assert {record.curve for record in pruned} == {pruned[0].curve}
+    assert {record.reason for record in pruned} == {f"pruned after epoch {len(pruned[0].curve)}"}
+    assert search.tally.pruned == 2
+    assert not search.tally.failed
+
+
 @pytest.mark.parametrize("slots", [1, 2])
 def test_an_equal_candidate_is_answered_and_a_space_that_runs_dry_ends_the_search(
     tmp_path: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, slots: int
