@@ -220,7 +220,7 @@ def test_pruned_and_rejected_trials_do_not_eat_the_random_start(
             return super().sample_relative(study, trial, search_space)
 
     monkeypatch.setattr(plan, "TPESampler", Watched)
-    search = searched(trials=40)
+    search = searched(trials=80)  # one in eight finishes
     assert search.tally.rejected.total() + search.tally.pruned > 0
     assert plan.STARTUP <= min(began) < plan.STARTUP + 4  # four end at a time
 
