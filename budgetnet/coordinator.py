@@ -23,9 +23,10 @@ from budgetnet.fields import extent, feature_field
 from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job, Lost, Stopped
 from budgetnet.ledger import Ledger
 from budgetnet.lock import locked
-from budgetnet.plan import Plan, Request, make_pruner, make_sampler
+from budgetnet.plan import Plan, Request, make_pruner
 from budgetnet.progress import Ended, Progressed, SearchEvent, Started, Tally
 from budgetnet.results import EpochResult
+from budgetnet.samplers import make_sampler
 from budgetnet.space import SearchSpace
 from budgetnet.study import VALUE_EPOCHS, Study, TrialRecord, create_or_open, storage_errors
 

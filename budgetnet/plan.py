@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from math import floor, log
 from pathlib import Path
-from typing import Any
 
-from optuna.distributions import BaseDistribution
 from optuna.pruners import (
     BasePruner,
     HyperbandPruner,
@@ -18,9 +16,6 @@ from optuna.pruners import (
     PercentilePruner,
     SuccessiveHalvingPruner,
 )
-from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
-from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
 
 from budgetnet.budget import Limits
 from budgetnet.data import load
@@ -28,12 +23,11 @@ from budgetnet.errors import DataError, StudyError
 from budgetnet.executor import HANG_LIMIT, LONGEST_LOOK, check_workers
 from budgetnet.place import STUDIES, StudyPlace, place
 from budgetnet.recipe import RANGES
+from budgetnet.samplers import SAMPLERS
 from budgetnet.space import SearchSpace, load_space
 from budgetnet.study import Settings
 
-STARTUP = 5  # random trials that must have finished before the sampler learns
 MAX_EPOCHS = int(RANGES["epochs"][1])
-SAMPLERS = ("tpe", "gp", "random")
 EXECUTORS = ("local", "ray")
 
 
@@ -145,52 +139,7 @@ def _check_data(space: SearchSpace, spec: str) -> None:
             raise DataError(f"data {spec}: has {what} {found}, but the space {space.name} is for {wanted}")
 
 
-# --- samplers and pruners ---------------------------------------------------------------------------------------------
-
-
-def make_sampler(name: str, seed: int) -> BaseSampler:
-    """A sampler by name: an Optuna sampler, after random start-up trials."""
-    if name == "random":
-        return RandomSampler(seed=seed)
-    if name == "gp":
-        return AfterStartUp(GPSampler(seed=seed, n_startup_trials=0), seed)
-    return AfterStartUp(TPESampler(seed=seed, n_startup_trials=0), seed)  # multivariate: slower, and no better
-
-
-class AfterStartUp(BaseSampler):
-    """Random until ``STARTUP`` trials have *finished*, then the sampler that learns.
-
-    Optuna's samplers count pruned trials as well, and a rejected candidate is told as pruned: where most proposals are
-    rejected, a sampler would begin to learn from failures alone.
-    """
-
-    def __init__(self, learner: BaseSampler, seed: int) -> None:
-        self._learner, self._random = learner, RandomSampler(seed=seed)
-        self._started = False
-
-    def _of(self, study: Study) -> BaseSampler:
-        if not self._started:
-            finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-            self._started = len(finished) >= STARTUP
-        return self._learner if self._started else self._random
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """See BaseSampler."""
-        return self._of(study).infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """See BaseSampler."""
-        return self._of(study).sample_relative(study, trial, search_space)
-
-    def sample_independent(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
-        """See BaseSampler."""
-        return self._of(study).sample_independent(study, trial, name, distribution)
-
-    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        """See BaseSampler."""
-        self._learner.after_trial(study, trial, state, values)
+# --- pruners ---------------------------------------------------------------------------------------------
 
 
 PRUNERS: dict[str, Callable[[int], BasePruner]] = {

@@ -12,15 +12,16 @@ import numpy as np
 import optuna
 import pytest
 
-from budgetnet import coordinator, plan
+from budgetnet import coordinator, samplers
 from budgetnet.architecture import Architecture
 from budgetnet.coordinator import MAX_LOSSES, Ended, Progressed, Search, Started, opened, search
 from budgetnet.cost import cost
 from budgetnet.errors import BudgetError, BudgetnetError, DataError, SpaceError, StudyError, WorkerError
 from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job, Lost, Stopped
 from budgetnet.lock import locked
-from budgetnet.plan import PRUNERS, SAMPLERS, STARTUP, Request, make_pruner
+from budgetnet.plan import PRUNERS, Request, make_pruner
 from budgetnet.results import EpochResult
+from budgetnet.samplers import SAMPLERS, STARTUP
 from budgetnet.study import Settings, Study, create_or_open, open_study
 from tests.tiny import TINY, tiny_request, write_space
 
@@ -179,13 +180,13 @@ def test_rejected_and_pruned_trials_do_not_use_up_the_samplers_random_start(
     search._space = search._space.model_copy(
         update={"require": search._space.require.model_copy(update={"final_map": 11})}
     )
-    monkeypatch.setattr(plan, "TPESampler", Untouchable)
+    monkeypatch.setattr(samplers, "TPESampler", Untouchable)
     list(search.run())
     assert sum(search.tally.rejected.values()) + search.trained > STARTUP
     monkeypatch.undo()
     learning = replayed(Replay(rising), trials=STARTUP)
     list(learning.run())
-    monkeypatch.setattr(plan, "TPESampler", Untouchable)
+    monkeypatch.setattr(samplers, "TPESampler", Untouchable)
     with pytest.raises(AssertionError, match="the sampler has begun to learn"):
         list(replayed(Replay(rising), trials=STARTUP + 1).run())
 

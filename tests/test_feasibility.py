@@ -17,7 +17,7 @@ import optuna
 import pytest
 import yaml
 
-from budgetnet import plan
+from budgetnet import plan, samplers
 from budgetnet.architecture import Architecture, Block, Head
 from budgetnet.candidates import Candidate
 from budgetnet.coordinator import Ended, Search, Started
@@ -25,7 +25,8 @@ from budgetnet.cost import cost
 from budgetnet.dimension import Dimension, FixedDraw, RandomDraw
 from budgetnet.errors import BudgetError, SpaceError
 from budgetnet.lock import locked
-from budgetnet.plan import Request, make_pruner, make_sampler
+from budgetnet.plan import Request, make_pruner
+from budgetnet.samplers import make_sampler
 from budgetnet.space import load_space, parse_space, space_folders, space_names
 from budgetnet.study import TrialRecord, create_or_open
 from tests.instant import Instant
@@ -219,10 +220,10 @@ def test_pruned_and_rejected_trials_do_not_eat_the_random_start(
             began.append(states.count(optuna.trial.TrialState.COMPLETE))
             return super().sample_relative(study, trial, search_space)
 
-    monkeypatch.setattr(plan, "TPESampler", Watched)
+    monkeypatch.setattr(samplers, "TPESampler", Watched)
     search = searched(trials=80)  # one in eight finishes
     assert search.tally.rejected.total() + search.tally.pruned > 0
-    assert plan.STARTUP <= min(began) < plan.STARTUP + 4  # four end at a time
+    assert samplers.STARTUP <= min(began) < samplers.STARTUP + 4  # four end at a time
 
 
 def test_ended_records_are_what_the_study_says(searched: Callable[..., Search], tmp_path: Path) -> None:

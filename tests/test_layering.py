@@ -26,7 +26,9 @@ LAYERS = {
     **dict.fromkeys(("audit", "data", "dataset", "kernels", "readers", "space", "table", "weights"), 5),
     **dict.fromkeys(("augment", "captured", "fused", "picture", "stacked", "step", "train"), 6),
     **dict.fromkeys(("jobs", "executor", "ray_connection", "ray_task", "cluster"), 7),
-    **dict.fromkeys(("place", "study", "lock", "ledger", "progress", "candidates", "plan", "coordinator"), 8),
+    **dict.fromkeys(
+        ("place", "study", "lock", "ledger", "progress", "candidates", "samplers", "plan", "coordinator"), 8
+    ),
     **dict.fromkeys(("confirm", "evidence", "facts", "analysis", "freeze", "modelfile", "source", "models"), 9),
     **dict.fromkeys(("aim", "verdicts", "winners", "verify", "standalone", "export", "classify"), 9),
     **dict.fromkeys(("report", "single", "display"), 9),

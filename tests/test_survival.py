@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from budgetnet import plan
+from budgetnet import samplers
 from budgetnet.candidates import Candidate
 from budgetnet.coordinator import Ended, Search, opened, search
 from budgetnet.errors import StudyError, WorkerError
@@ -268,7 +268,7 @@ def test_an_accuracy_that_is_no_number_fails_its_trial_alone(here: Path, small_m
 def test_one_worker_and_the_same_seed_give_the_same_trials_and_values(
     here: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "STARTUP", 3)  # so that the sampler's learning part is tried, too
+    monkeypatch.setattr(samplers, "STARTUP", 3)  # so that the sampler's learning part is tried, too
 
     def records(study: str) -> list[tuple[object, ...]]:
         request = tiny_request(here, small_mnist, study=study, workers=1, trials=9, seed=5, epochs=2, pruner="median")
