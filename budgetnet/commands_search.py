@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def search(
     budget: Annotated[int, typer.Option(help="Params stay strictly below this.")] = 8000,
-    trials: Annotated[int, typer.Option(help="Trained trials of the study in all, earlier runs included.")] = 14,
+    trials: Annotated[int, typer.Option(help="Trained trials of the study in all, earlier runs included.")] = 30,
     space: Annotated[
         str, typer.Option(help="Search space: a name that ships with budgetnet, or a YAML file.")
     ] = "mnist",

@@ -59,7 +59,7 @@ class Request:
     images: int | None = None  # train on so many, stratified; all by default
     study: str | None = None  # by default <space>-<budget>
     storage: str | None = None  # by default SQLite in the study's folder
-    trials: int = 14
+    trials: int = 30
     epochs: int = 15
     seed: int = 0
     max_macs: int | None = None

@@ -5,7 +5,7 @@
 
 Compared: the wall time, from the start of a process to the first trial whose value, the mean of its last three of 15
 epochs on the same 10,000 validation images, is at least 99.2 %. One side is ``budgetnet search --budget 8000`` as it
-is, only not ended after 14 trials. The other is the plain stack, here in full: Optuna's TPESampler and MedianPruner in
+is, only not ended after its 30 trials. The other is the plain stack, here in full: Optuna's TPESampler and MedianPruner in
 their defaults, every width drawn by suggest_int, a network over the budget pruned at once, torchvision's MNIST with
 RandomAffine in a DataLoader of two workers, SGD with OneCycleLR, label smoothing and AveragedModel, in one process
 with torch's own number of threads. Both draw from the ranges of search_spaces/mnist.yaml (``check_ranges`` holds the
@@ -517,7 +517,7 @@ def _outcome(trials: Sequence[FrozenTrial], reached: Sequence[float], clock: Clo
 
 
 def ours(task: Task, clock: Clock) -> Outcome:
-    """``budgetnet search --budget 8000`` with a seed, which goes on past its 14 trials if it must."""
+    """``budgetnet search --budget 8000`` with a seed, which goes on past its 30 trials if it must."""
     reached, started, epochs = False, 0, 0
     with tempfile.TemporaryDirectory() as root, opened(_request(task, Path(root))) as search:
         with closing(search.run()) as events:
