@@ -5,7 +5,7 @@
 
 Compared: the wall time, from the start of a process to the first trial whose value, the mean of its last three of 15
 epochs on the same 10,000 validation images, is at least 99.2 %. One side is ``budgetnet search --budget 8000`` as it
-is, only not ended after its 30 trials. The other is the plain stack, here in full: Optuna's TPESampler and MedianPruner in
+is, only not ended after 30 trials. The other is the plain stack, here in full: Optuna's TPESampler and MedianPruner in
 their defaults, every width drawn by suggest_int, a network over the budget pruned at once, torchvision's MNIST with
 RandomAffine in a DataLoader of two workers, SGD with OneCycleLR, label smoothing and AveragedModel, in one process
 with torch's own number of threads. Both draw from the ranges of search_spaces/mnist.yaml (``check_ranges`` holds the
@@ -88,7 +88,7 @@ from optuna import TrialPruned
 from optuna.distributions import BaseDistribution
 from optuna.pruners import MedianPruner
 from optuna.samplers import RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel
@@ -130,7 +130,7 @@ class Task:
     """What one process is to do. ``folder``: MNIST for torchvision; ``reach``: the value that ends it; ``limit``:
     seconds after which it gives up; ``images``: train on so many, a stratified part; None is all 50,000; ``require``:
     whether the plain script, too, refuses what misses the space's ``require``; ``threads``: of torch in the plain
-    script, by default torch's own number."""
+    script, by default torch's own number; ``start``: whether its first trial, too, is what the space starts from."""
 
     seed: int
     folder: Path
@@ -141,6 +141,7 @@ class Task:
     limit: float
     require: bool
     threads: int | None = None
+    start: bool = False
 
 
 @dataclass(frozen=True)
@@ -227,6 +228,50 @@ def _stage(trial: Suggester, number: int, ranges: Ranges, dropout: float) -> Ite
     for index in range(trial.suggest_int(f"{name}.depth", 1, most)):
         width = trial.suggest_int(f"{name}.{0 if kind == 'residual' else index}.width", *ranges[name])
         yield _block(width, kind, 3, padding, 2 if downsample == "stride" and index == 0 else 1, dropout)
+
+
+START = {
+    "stem.width": 8,
+    "stem.kernel": 3,
+    "stem.padding": "same",
+    "stage_count": 3,
+    "dropout": 0.0,
+    "stage1.padding": "same",
+    "stage1.depth": 1,
+    "stage1.0.width": 10,
+    "stage2.downsample": "max",
+    "stage2.squeeze": False,
+    "stage2.block": "plain",
+    "stage2.padding": "same",
+    "stage2.depth": 3,
+    "stage2.0.width": 12,
+    "stage2.1.width": 12,
+    "stage2.2.width": 12,
+    "stage3.downsample": "max",
+    "stage3.block": "plain",
+    "stage3.padding": "same",
+    "stage3.depth": 2,
+    "stage3.0.width": 14,
+    "stage3.1.width": 13,
+    "learning_rate": 0.08,
+    "batch_size": 64,
+    "weight_decay": 1e-4,
+    "label_smoothing": 0.0,
+    "ema": 0.999,
+    "rotation": 10.0,
+    "scale": 0.1,
+    "shift": 0.1,
+    "shear": 0.1,
+}
+"""What the space starts from, by the names of the script; ``check_start`` holds it to that."""
+
+
+def check_start(ranges: Ranges) -> None:
+    """START is the network and the recipe of the space's ``start``."""
+    space = load_space(SPACE)
+    draft, recipe = space.sample(FixedTrial(space.start))
+    theirs = draw(FixedTrial(START), ranges)
+    assert theirs == (draft.fit(Limits(BUDGET)), recipe), theirs
 
 
 def _block(width: int, kind: str, kernel: int, padding: str, stride: int, dropout: float) -> Block:
@@ -460,6 +505,8 @@ def plain(title: str, train: Train, task: Task, clock: Clock) -> Outcome:
             study.stop()
 
     study = optuna.create_study(direction="maximize", sampler=TPESampler(seed=task.seed), pruner=MedianPruner())
+    if task.start:
+        study.enqueue_trial(START)
     with suppress(TimeUp):
         study.optimize(lambda trial: objective(trial, train, task, clock), callbacks=[told])
     return _outcome(study.trials, reached, clock)
@@ -680,17 +727,21 @@ def main() -> None:
     parser.add_argument("--literal", type=int, default=1, help="repetitions of the plain side that are not replayed")
     parser.add_argument("--limit-hours", type=float, default=math.inf, help="when a side gives up a repetition")
     parser.add_argument("--require", action="store_true", help="grant the plain script the space's `require`")
+    parser.add_argument("--start", action="store_true", help="grant the plain script the space's `start`")
     parser.add_argument("--threads", type=int, help="of torch in the plain script; by default torch's own number")
     for name, kind, default in (("--reach", float, REACH), ("--epochs", int, 15), ("--images", int, None)):
         parser.add_argument(name, type=kind, default=default, help=argparse.SUPPRESS)  # for a quick try of all paths
     told = parser.parse_args()
     ranges = width_ranges()
     check_ranges(ranges)
+    check_start(ranges)
     print(f"widths, 1st to 99th percentile of {FITTED:,} fitted networks:", ranges, flush=True)
     with tempfile.TemporaryDirectory() as name:
         unpack(Path(name))
         limit = 3600 * told.limit_hours
-        task = Task(0, Path(name), ranges, told.reach, told.epochs, told.images, limit, told.require, told.threads)
+        task = Task(
+            0, Path(name), ranges, told.reach, told.epochs, told.images, limit, told.require, told.threads, told.start
+        )
         if told.what == "survey":
             run(survey, task)
         else:
