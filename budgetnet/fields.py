@@ -13,7 +13,9 @@ from functools import lru_cache
 
 from budgetnet.architecture import Architecture, Block, Form, Style, Transition, piece_graph, piece_shape
 from budgetnet.errors import ArchitectureError
-from budgetnet.layers import Adaptive, Graph, Interval, Shape, Slide, View, input_shapes, shapes_of
+from budgetnet.layers import Concat, Conv, Flatten, Graph, Layer, Linear, Shape, input_shapes, shapes_of
+from budgetnet.traced import Attention, Counted, Taken, TransposedConv
+from budgetnet.views import Adaptive, Interval, Slide, View
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +68,7 @@ def _through(axis: Axis, view: View) -> Axis:
         bins = size // view.outputs
         view = Slide(bins, bins, 0, 1, view.outputs)
     intervals = tuple([_hull([axis.intervals[cell] for cell in window]) for window in _windows(view, size)])
-    if isinstance(view, Adaptive) or axis.size is None or axis.jump is None or axis.start is None:
+    if not isinstance(view, Slide) or axis.size is None or axis.jump is None or axis.start is None:
         return _axis(intervals)
     return _axis(
         intervals,
@@ -93,7 +95,10 @@ def _join(axes: tuple[Axis, ...]) -> Axis:
     """Several branches into one map: each index sees what any branch sees."""
     if len(set(axes)) == 1:
         return axes[0]
-    intervals = tuple(_hull(cells) for cells in zip(*(axis.intervals for axis in axes), strict=True))
+    cells = max(len(axis.intervals) for axis in axes)
+    if any(len(axis.intervals) != cells for axis in axes):  # one cell for all: it is the same everywhere
+        axes = tuple(_axis(axis.intervals * cells) if len(axis.intervals) == 1 else axis for axis in axes)
+    intervals = tuple(_hull(seen) for seen in zip(*(axis.intervals for axis in axes), strict=True))
     first = axes[0]
     if any(axis.jump is None or axis.jump != first.jump for axis in axes):
         return _axis(intervals)
@@ -102,33 +107,97 @@ def _join(axes: tuple[Axis, ...]) -> Axis:
     return _axis(intervals, end - start, first.jump, start)
 
 
-def fields_of(graph: Graph, input_shape: Shape, entering: Field | None = None) -> list[Field]:
-    """Receptive field of every node's output, one Axis a map axis (two for an image).
+def fields_of(graph: Graph, input_shape: Shape, *, strict: bool = False) -> list[Field]:
+    """Receptive field of every node's output, one Axis for each axis of the input (two for an image).
 
-    ``entering``: field of the graph's own input where it follows other layers; the image itself by default.
+    ``strict``: gates (squeeze-and-excite) and statistics of the map (group norm) let every cell see what they see;
+    by default the values alone are followed.
     """
-    source = entering if entering is not None else tuple(image_axis(pixels) for pixels in input_shape[1:])
-    return _follow(_looks(graph, input_shape), source)
+    source = tuple(image_axis(pixels) for pixels in input_shape[1:])
+    looks = _looks(graph, input_shape, strict)
+    if any(isinstance(_bare(node.layer), Taken) for node in graph):
+        return _follow_channels(graph, looks, input_shape, source)
+    return _follow(looks, source)
 
 
 Look = tuple[tuple[int, ...], tuple[View, ...] | None]
 """The inputs of a node, and what it sees of them."""
 
 
-def _looks(graph: Graph, input_shape: Shape) -> list[Look]:
+def _looks(graph: Graph, input_shape: Shape, strict: bool = False) -> list[Look]:
     shapes = shapes_of(graph, input_shape)
-    return [(node.inputs, node.layer.views(input_shapes(node, shapes, input_shape)[0])) for node in graph]
+    looks: list[Look] = []
+    for node in graph:
+        entering = input_shapes(node, shapes, input_shape)
+        if strict:
+            looks.append((node.inputs, node.layer.strict_views(entering[0])))
+        else:
+            followed = tuple(node.inputs[index] for index in node.layer.followed(*entering))
+            looks.append((followed, node.layer.views(entering[0])))
+    return looks
 
 
 def _follow(looks: Sequence[Look], source: Field) -> list[Field]:
     fields: list[Field] = []
     for inputs, views in looks:
-        field = fields[inputs[0]] if inputs[0] >= 0 else source
-        if len(inputs) > 1:
-            entering = [fields[index] if index >= 0 else source for index in inputs]
-            field = tuple(_join(axes) for axes in zip(*entering, strict=True))
-        fields.append(tuple(map(_through, field, views)) if views else field)
+        entering = [fields[index] if index >= 0 else source for index in inputs]
+        fields.append(_seen(_joined(entering), views))
     return fields
+
+
+def _seen(field: Field, views: tuple[View, ...] | None) -> Field:
+    """The field after a layer. Where cells are in a row, that one axis has the places on every axis of the input."""
+    if views is None:
+        return field
+    return tuple(map(_through, field, views if len(views) == len(field) else views * len(field)))
+
+
+# --- channel by channel, where a network parts them -------------------------------------------------------------------
+
+
+def _follow_channels(graph: Graph, looks: Sequence[Look], input_shape: Shape, source: Field) -> list[Field]:
+    """As ``_follow``, but channels that see different things stay apart until a layer mixes them."""
+    shapes = shapes_of(graph, input_shape)
+    known: list[list[Field]] = []
+    for node, (inputs, views), shape in zip(graph, looks, shapes, strict=True):
+        entering = [known[index] if index >= 0 else [source] * input_shape[0] for index in inputs]
+        channels = _channels(_bare(node.layer), entering, shape[0])
+        seen = {field: _seen(field, views) for field in set(channels)}
+        known.append([seen[field] for field in channels])
+    return [_together(channels) for channels in known]
+
+
+def _channels(layer: Layer, entering: Sequence[Sequence[Field]], width: int) -> Sequence[Field]:
+    """Per channel that comes out, the field of what goes into it."""
+    if isinstance(layer, Concat):
+        return [field for channels in entering for field in channels]
+    if isinstance(layer, Flatten | Linear | Attention):
+        return [_together(entering[0])] * width
+    if isinstance(layer, Conv | TransposedConv):
+        size = len(entering[0]) // layer.groups
+        parts = [_together(entering[0][first : first + size]) for first in range(0, len(entering[0]), size)]
+        return [field for field in parts for _ in range(width // layer.groups)]
+    if isinstance(layer, Taken) and layer.mixed:
+        return [_together(entering[0])] * width
+    if isinstance(layer, Taken) and layer.channels is not None:
+        return [entering[0][channel] for channel in layer.channels]
+    if len(entering) == 1:
+        return entering[0]
+    wide = [channels if len(channels) == width else list(channels) * width for channels in entering]
+    return [_joined(fields) for fields in zip(*wide, strict=True)]
+
+
+def _together(channels: Sequence[Field]) -> Field:
+    """What all channels see together."""
+    return _joined(tuple(dict.fromkeys(channels)))
+
+
+def _joined(fields: Sequence[Field]) -> Field:
+    return fields[0] if len(fields) == 1 else tuple(_join(axes) for axes in zip(*fields, strict=True))
+
+
+def _bare(layer: Layer) -> Layer:
+    return layer.layer if isinstance(layer, Counted) else layer
 
 
 def feature_field(architecture: Architecture) -> tuple[Shape, Field]:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from math import prod
 
 from budgetnet.errors import ArchitectureError
+from budgetnet.views import Adaptive, Slide, View
 
 Shape = tuple[int, ...]
-Interval = tuple[int, int]
 
 ACTIVATIONS = {
     "relu": "ReLU",
@@ -26,62 +26,6 @@ ACTIVATIONS = {
     "tanh": "Tanh",
     "sigmoid": "Sigmoid",
 }
-
-
-# --- what one axis of a layer sees ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Slide:
-    """A window of ``kernel`` taps that moves by ``stride``; ``before`` cells of padding precede the first input."""
-
-    kernel: int
-    stride: int
-    before: int
-    dilation: int
-    outputs: int
-
-    def taps(self, index: int) -> range:
-        """Input indices under the window at output ``index``; those outside the map are padding."""
-        first = index * self.stride - self.before
-        return range(first, first + self.dilation * (self.kernel - 1) + 1, self.dilation)
-
-    def cells(self, index: int, size: int) -> Sequence[int]:
-        """Cells of a map of ``size`` that output ``index`` sees."""
-        return [tap for tap in self.taps(index) if 0 <= tap < size]
-
-
-@dataclass(frozen=True, slots=True)
-class Folded(Slide):
-    """A window whose padding shows cells of the map; ``mode`` is torch's "reflect", "replicate" or "circular"."""
-
-    mode: str = "reflect"
-
-    def cells(self, index: int, size: int) -> Sequence[int]:
-        """Cells that the taps see, directly or in the padding."""
-        return [self._source(tap, size) for tap in self.taps(index)]
-
-    def _source(self, tap: int, size: int) -> int:
-        if self.mode == "circular":
-            return tap % size
-        if self.mode == "replicate":
-            return min(max(tap, 0), size - 1)
-        return size - 1 - abs(size - 1 - abs(tap))
-
-
-@dataclass(frozen=True, slots=True)
-class Adaptive:
-    """Adaptive pooling to ``outputs`` cells: torch's bins, ``floor(i·n/o)`` to ``ceil((i+1)·n/o) - 1``."""
-
-    outputs: int
-
-    def cells(self, index: int, size: int) -> Sequence[int]:
-        """Cells of a map of ``size`` that output ``index`` sees."""
-        return range(index * size // self.outputs, -(-(index + 1) * size // self.outputs))
-
-
-View = Slide | Adaptive
-"""What one axis of a layer sees; ``None`` in its place means: cell by cell, nothing moves."""
 
 
 # --- how a layer is written in torch ----------------------------------------------------------------------------------
@@ -137,6 +81,14 @@ class Layer:
         """Per map axis, what each output index sees of the input; None when every cell sees itself."""
         return None
 
+    def strict_views(self, shape: Shape) -> tuple[View, ...] | None:
+        """``views``, with what statistics of the map let a cell see as well."""
+        return self.views(shape)
+
+    def followed(self, *shapes: Shape) -> tuple[int, ...]:
+        """Which of its inputs a receptive field is followed through: all but gates."""
+        return tuple(range(len(shapes)))
+
     def call(self, *shapes: Shape) -> Call:
         """The torch constructor for inputs of these shapes."""
         raise NotImplementedError(type(self).__name__)
@@ -156,12 +108,10 @@ class _Windowed(Layer):
         """Cells along one axis (torch.nn.Conv2d and MaxPool2d, "Shape")."""
         kernel, stride, padding = self.kernel[axis], self.stride[axis], self.padding[axis]
         span = size + 2 * padding - self.dilation[axis] * (kernel - 1) - 1
-        if span < 0:
-            return 0
         outputs = (span + (stride - 1 if self.ceil_mode else 0)) // stride + 1
         if self.ceil_mode and (outputs - 1) * stride >= size + padding:
             outputs -= 1  # torch: the last window must start inside the input or the left padding
-        return outputs
+        return max(0, outputs)
 
     def map_shape(self, shape: Shape) -> Shape:
         """Output map of an input ``(C, *map)``. Raises ArchitectureError when nothing is left of it."""
@@ -402,101 +352,6 @@ class Residual:
 
 
 Part = Layer | Residual
-
-
-# --- records that only a traced network has; an Architecture never draws them -----------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class PaddedConv(Conv):
-    """A convolution whose padding is not the same zeros on both sides: ``after`` cells more at the end of each axis
-    (padding="same" with an even span), and ``mode`` as torch's padding_mode."""
-
-    after: tuple[int, ...] = (0, 0)
-    mode: str = "zeros"
-
-    def _outputs(self, axis: int, size: int) -> int:
-        return Conv._outputs(self, axis, size + self.after[axis])
-
-    def views(self, shape: Shape) -> tuple[View, ...] | None:
-        slides = [
-            (self.kernel[axis], self.stride[axis], self.padding[axis], self.dilation[axis], outputs)
-            for axis, outputs in enumerate(self.map_shape(shape))
-        ]
-        return tuple(Slide(*slide) if self.mode == "zeros" else Folded(*slide, mode=self.mode) for slide in slides)
-
-    def call(self, *shapes: Shape) -> Call:
-        raise NotImplementedError(type(self).__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Pad(Layer):
-    """Cells added ``before`` and ``after`` each axis of the map (cut off where negative); ``mode`` "constant" or one of
-    Folded's."""
-
-    before: tuple[int, ...]
-    after: tuple[int, ...]
-    mode: str = "constant"
-
-    def out_shape(self, *shapes: Shape) -> Shape:
-        channels, *cells = shapes[0]
-        return (channels, *(sum(axis) for axis in zip(self.before, cells, self.after, strict=True)))
-
-    def views(self, shape: Shape) -> tuple[View, ...] | None:
-        slides = [(1, 1, before, 1, size) for before, size in zip(self.before, self.out_shape(shape)[1:], strict=True)]
-        return tuple(Slide(*slide) if self.mode == "constant" else Folded(*slide, mode=self.mode) for slide in slides)
-
-
-@dataclass(frozen=True, slots=True)
-class Norm(Layer):
-    """Normalisation by statistics of the input itself: ``kind`` "group", "layer", "instance", "rms" or "batch".
-
-    Strictly, such statistics let every cell see the whole map; the field followed here is that of the values.
-    """
-
-    kind: str
-
-    @property
-    def in_place(self) -> bool:
-        return True
-
-
-@dataclass(frozen=True, slots=True)
-class Elementwise(Layer):
-    """Any other function that keeps each cell to itself, by its torch name: "relu6", "softmax" over channels, "mul"."""
-
-    name: str
-
-    @property
-    def in_place(self) -> bool:
-        return True
-
-
-@dataclass(frozen=True, slots=True)
-class Counted(Layer):
-    """A layer whose own formula does not say its ``learned`` parameters: shared ones count once, at first sight."""
-
-    layer: Layer
-    learned: int
-
-    @property
-    def in_place(self) -> bool:
-        return self.layer.in_place
-
-    def out_shape(self, *shapes: Shape) -> Shape:
-        return self.layer.out_shape(*shapes)
-
-    def params(self, *shapes: Shape) -> int:
-        return self.learned
-
-    def macs(self, *shapes: Shape) -> int:
-        return self.layer.macs(*shapes)
-
-    def views(self, shape: Shape) -> tuple[View, ...] | None:
-        return self.layer.views(shape)
-
-    def call(self, *shapes: Shape) -> Call:
-        return self.layer.call(*shapes)
 
 
 # --- the graph that every fold walks ----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from budgetnet.layers import (
@@ -17,27 +18,28 @@ from budgetnet.layers import (
     AdaptivePool,
     Add,
     BatchNorm,
-    Concat,
     Conv,
     Dropout,
-    Elementwise,
-    Flatten,
     Layer,
-    Linear,
     Multiply,
-    Norm,
-    Pad,
-    PaddedConv,
     Pool,
     Shape,
 )
+from budgetnet.layout import Layout
+from budgetnet.traced import Broadcast, Elementwise, Norm, Pad, PaddedConv, Taken, TransposedConv
+from budgetnet.views import View, view_of
 
 
 @dataclass(frozen=True)
 class Map:
-    """Stands for a tensor that depends on the input, in the arguments of an operator; ``shape`` without the batch."""
+    """Stands for a tensor that depends on the input, in the arguments of an operator."""
 
-    shape: Shape
+    layout: Layout
+
+    @property
+    def shape(self) -> Shape:
+        """torch's, without the batch."""
+        return self.layout.shape
 
     def axis(self, dim: int) -> int:
         """A torch dimension of the batched tensor as an index into ``shape``; -1 for the batch."""
@@ -51,6 +53,8 @@ class Unknown(Exception):
 def written(shape: Iterable[int]) -> str:
     return "x".join(map(str, shape))
 
+
+ROUNDING = 1e-9  # what a weight of zero may be when torch computes it in float64
 
 Handler = Callable[..., tuple[Layer, ...]]
 """(shape of the result, *torch's own arguments) → the layers that the operation amounts to, none where nothing happens.
@@ -121,21 +125,6 @@ def _adaptive_pool(kind: str) -> Handler:
     return handler
 
 
-def _reduce(kind: str) -> Handler:
-    """mean and amax over the whole map; with ``keepdim``, over some of its axes."""
-
-    def handler(out: Shape, input: Map, dim: Any = None, keepdim: bool = False, **more: Any) -> tuple[Layer, ...]:
-        dims = tuple(range(len(input.shape) + 1)) if dim is None else (dim,) if isinstance(dim, int) else dim
-        axes = {input.axis(item) for item in dims}
-        whole = axes == set(range(1, len(input.shape)))
-        if not axes or min(axes) < 1 or not (whole or keepdim):
-            raise Unknown("is known over the axes of the map only")
-        pool = AdaptivePool(tuple(1 if a in axes else size for a, size in enumerate(input.shape) if a), kind)
-        return (pool,) if keepdim else (pool, Flatten())
-
-    return handler
-
-
 def _batch_norm(
     out: Shape, input: Map, running_mean: Tensor | None, running_var: Tensor | None, *rest: Any, **more: Any
 ) -> tuple[Layer, ...]:
@@ -154,41 +143,19 @@ def _elementwise(name: str) -> Handler:
     return lambda out, input, *rest, **more: (Elementwise(name),)
 
 
-def _softmax(name: str) -> Handler:
-    def handler(out: Shape, input: Map, dim: int | None = None, *rest: Any, **more: Any) -> tuple[Layer, ...]:
-        if dim is None or input.axis(dim) != 0:
-            raise Unknown("is known over the channels only")
-        return (Elementwise(name),)
-
-    return handler
-
-
 def _dropout(out: Shape, input: Map, p: float = 0.5, *rest: Any, **more: Any) -> tuple[Layer, ...]:
     return (Dropout(p),)
 
 
-def _linear(out: Shape, input: Map, weight: Tensor, bias: Tensor | None = None) -> tuple[Layer, ...]:
-    if isinstance(weight, Map):
-        raise Unknown("has a weight that depends on the input")
-    return (Linear(weight.shape[0], bias is not None),)
-
-
 def _join(layer: Layer, name: str) -> Handler:
-    """A sum or product of two maps; with a number or a constant, each cell keeps to itself."""
+    """Two maps into one; with a number or a constant, each cell keeps to itself."""
 
     def handler(out: Shape, input: Any, other: Any, **more: Any) -> tuple[Layer, ...]:
-        both = isinstance(input, Map) and isinstance(other, Map)
-        return (layer,) if both else (Elementwise(name),)
+        if not (isinstance(input, Map) and isinstance(other, Map)):
+            return (Elementwise(name),)
+        return (layer if input.shape == other.shape else Broadcast(name),)
 
     return handler
-
-
-def _concat(out: Shape, tensors: Any, dim: int = 0, *, axis: int | None = None) -> tuple[Layer, ...]:
-    if not all(isinstance(item, Map) for item in tensors):
-        raise Unknown("joins the map with a constant")
-    if tensors[0].axis(dim if axis is None else axis) != 0:
-        raise Unknown("is known over the channels only")
-    return (Concat(),)
 
 
 def _pad(out: Shape, input: Map, pad: Any, mode: str = "constant", value: float | None = None) -> tuple[Layer, ...]:
@@ -200,12 +167,62 @@ def _pad(out: Shape, input: Map, pad: Any, mode: str = "constant", value: float 
     return (Pad(tuple(before for before, _ in pairs), tuple(after for _, after in pairs), mode),)
 
 
-def _reshape(out: Shape, input: Map, *rest: Any, **more: Any) -> tuple[Layer, ...]:
-    if out == input.shape:
-        return ()
-    if len(out) == 1:
-        return (Flatten(),)
-    raise Unknown(f"from {written(input.shape)} to {written(out)} is not a flattening")
+def _interpolate(
+    out: Shape, input: Map, size: Any = None, scale_factor: Any = None, mode: str = "nearest", *rest: Any, **more: Any
+) -> tuple[Layer, ...]:
+    """What each axis sees is asked of torch itself: which of the pixels, one at a time, shows where."""
+    axes = len(input.shape) - 1
+    names = ("align_corners", "recompute_scale_factor", "antialias")
+    options = {**dict(zip(names, rest, strict=False)), **more}
+
+    kept = {name: options[name] for name in ("align_corners", "antialias") if options.get(name) is not None}
+    by_scale = size is None and not options.get("recompute_scale_factor")
+
+    def resized(axis: int) -> View:
+        length = input.shape[axis + 1]
+        probe = torch.eye(length, dtype=torch.float64).reshape(
+            1, length, *(length if a == axis else 1 for a in range(axes))
+        )
+        if by_scale:
+            kept["scale_factor"] = tuple(_per_axis(scale_factor, axes)[a] if a == axis else 1 for a in range(axes))
+        else:
+            kept["size"] = tuple(out[1 + a] if a == axis else 1 for a in range(axes))
+        return _seen(nn.functional.interpolate(probe, mode=mode, **kept).reshape(length, -1))
+
+    return (Taken("interpolate", seen=tuple(resized(axis) for axis in range(axes))),)
+
+
+def _seen(shown: Tensor) -> View:
+    """The view of one axis, of (cells in, cells out): which cells show in which, by more than an error of rounding."""
+    return view_of([(column.abs() > ROUNDING).nonzero().flatten().tolist() for column in shown.T])
+
+
+def _transposed_conv(
+    out: Shape,
+    input: Map,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> tuple[Layer, ...]:
+    if isinstance(weight, Map):
+        raise Unknown("has a weight that depends on the input")
+    kernel = tuple(weight.shape[2:])
+    axes = len(kernel)
+    steps, cuts, gaps = (_per_axis(value, axes) for value in (stride, padding, dilation))
+    more = _per_axis(output_padding, axes)
+
+    def spread(axis: int) -> View:
+        length = input.shape[axis + 1]
+        probe, weights = torch.eye(length).unsqueeze(0), torch.ones(length, 1, kernel[axis])
+        window = (steps[axis], cuts[axis], more[axis], length, gaps[axis])
+        return _seen(nn.functional.conv_transpose1d(probe, weights, None, *window)[0])
+
+    seen = tuple(spread(axis) for axis in range(axes))
+    return (TransposedConv(kernel, steps, cuts, gaps, out[0], groups, bias is not None, seen),)
 
 
 def _nothing(out: Shape, input: Map, *rest: Any, **more: Any) -> tuple[Layer, ...]:
@@ -218,34 +235,60 @@ _CELLWISE = (
     *("square", "pow", "rsqrt", "erf", "sin", "cos", "local_response_norm"),
 )
 
+_NOTHING = (
+    *(
+        "identity",
+        "contiguous",
+        "clone",
+        "detach",
+        "to",
+        "type_as",
+        "float",
+        "double",
+        "half",
+        "bfloat16",
+        "cpu",
+        "cuda",
+    ),
+    *("stochastic_depth", "requires_grad"),
+)
+
 OPERATORS: dict[str, Handler] = {
     **{f"conv{axes}d": _conv for axes in (1, 2, 3)},
     **{f"{kind}_pool{axes}d": _pool(kind, axes) for kind in ("max", "avg") for axes in (1, 2, 3)},
     **{f"adaptive_{kind}_pool{axes}d": _adaptive_pool(kind) for kind in ("max", "avg") for axes in (1, 2, 3)},
     **{kind: _activation(kind) for kind in ACTIVATIONS},
     **{name: _elementwise(name) for name in _CELLWISE},
-    **{name: _softmax(name) for name in ("softmax", "log_softmax", "softmin")},
-    **{f"{kind}_norm": _norm(kind) for kind in ("group", "layer", "instance", "rms")},
+    **{f"{kind}_norm": _norm(kind) for kind in ("group", "instance")},
     **{
         f"{name}dropout{axes}": _dropout for name in ("", "alpha_", "feature_alpha_") for axes in ("", "1d", "2d", "3d")
     },
-    **dict.fromkeys(("flatten", "view", "reshape", "squeeze", "unsqueeze"), _reshape),
-    **dict.fromkeys(("identity", "contiguous", "clone", "detach", "to", "type_as", "float", "double"), _nothing),
-    **dict.fromkeys(("stochastic_depth", "requires_grad"), _nothing),
-    **dict.fromkeys(("cat", "concat", "concatenate"), _concat),
+    **dict.fromkeys(_NOTHING, _nothing),
     "batch_norm": _batch_norm,
-    "linear": _linear,
     "pad": _pad,
-    "mean": _reduce("avg"),
-    "amax": _reduce("max"),
+    "interpolate": _interpolate,
+    **{f"conv_transpose{axes}d": _transposed_conv for axes in (1, 2, 3)},
     "add": _join(Add(), "add"),
     "sub": _join(Add(), "sub"),
     "mul": _join(Multiply(), "mul"),
     "truediv": _join(Multiply(), "div"),
     "div": _join(Multiply(), "div"),
+    **{name: _join(Broadcast(name), name) for name in ("maximum", "minimum", "max", "min")},
 }
 
+KEEPING = frozenset(
+    {
+        *(*ACTIVATIONS, *_CELLWISE, *_NOTHING, "add", "sub", "mul", "truediv", "div", "maximum", "minimum"),
+        *(f"{name}dropout{axes}" for name in ("", "alpha_", "feature_alpha_") for axes in ("", "1d", "2d", "3d")),
+    }
+)
+"""Operators that leave every value in its place, whatever the layout."""
+
 # --- layers of torch.nn: the operator each calls, and with what -------------------------------------------------------
+
+
+FOREIGN = frozenset({("torchvision.models.maxvit", "RelativePositionalMultiHeadAttention")})
+"""Modules from elsewhere, (Python module, class), that count as one layer."""
 
 
 def torch_layer(module: nn.Module) -> type[nn.Module] | None:
@@ -253,6 +296,8 @@ def torch_layer(module: nn.Module) -> type[nn.Module] | None:
     for kind in type(module).__mro__:
         if not issubclass(kind, nn.Module) or kind is nn.Module or issubclass(kind, nn.Sequential):
             continue
+        if (kind.__module__, kind.__name__) in FOREIGN:
+            return kind
         if kind.__module__.startswith(("torch.nn.modules", "torch.ao.nn")):
             same = all(
                 getattr(type(module), name, None) is getattr(kind, name, None) for name in ("forward", "_conv_forward")
@@ -296,8 +341,25 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     },
     "SyncBatchNorm": ("batch_norm", ("running_mean", "running_var")),
     "GroupNorm": ("group_norm", ()),
-    "LayerNorm": ("layer_norm", ()),
-    "RMSNorm": ("rms_norm", ()),
+    "LayerNorm": ("layer_norm", ("normalized_shape",)),
+    "RMSNorm": ("rms_norm", ("normalized_shape",)),
+    **{
+        f"ConvTranspose{axes}d": (
+            f"conv_transpose{axes}d",
+            ("weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"),
+        )
+        for axes in (1, 2, 3)
+    },
+    **dict.fromkeys(
+        ("Upsample", "UpsamplingNearest2d", "UpsamplingBilinear2d"),
+        ("interpolate", ("size", "scale_factor", "mode", "align_corners", "recompute_scale_factor")),
+    ),
+    "PixelShuffle": ("pixel_shuffle", ("upscale_factor",)),
+    "PixelUnshuffle": ("pixel_unshuffle", ("downscale_factor",)),
+    "ChannelShuffle": ("channel_shuffle", ("groups",)),
+    "Unflatten": ("unflatten", ()),
+    "MultiheadAttention": ("multi_head_attention", ("embed_dim",)),
+    "RelativePositionalMultiHeadAttention": ("relative_attention", ()),
     "LocalResponseNorm": ("local_response_norm", ()),
     "Softmax": ("softmax", ("dim",)),
     "LogSoftmax": ("log_softmax", ("dim",)),

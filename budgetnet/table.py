@@ -20,20 +20,18 @@ from budgetnet.layers import (
     Activation,
     AdaptivePool,
     Conv,
-    Counted,
-    Elementwise,
     Flatten,
     Graph,
     Layer,
+    Linear,
     Node,
-    Norm,
-    Pad,
     Pool,
     Shape,
     input_shapes,
     shapes_of,
 )
 from budgetnet.notation import parse
+from budgetnet.traced import Attention, Broadcast, Counted, Elementwise, Norm, Pad, Taken, TransposedConv
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,6 +61,7 @@ class Row:
     start: tuple[int | None, ...]
     params: int
     macs: int
+    sees_all: bool = False  # every cell sees the whole input, as after attention or global pooling
 
 
 @dataclass(frozen=True, repr=False)
@@ -72,8 +71,9 @@ class ReceptiveFieldTable:
     feature_layer: the last feature map, before global pooling or flattening; ``receptive_field``, ``jump`` and
     ``covers_input`` (its field is at least as large as the input, along every axis) are this map's.
     output_receptive_field: of the network's output. Sizes are in input pixels, unclipped: they may exceed the input.
-    unused_params: included in ``params``, but never read by forward. strictly_global: normalisations over the map
-    (group, layer, instance norm); the fields are those of the values, not of the statistics.
+    unused_params: included in ``params``, but never read by forward. strictly_global: layers that, strictly, let every
+    cell see what statistics of the whole map say: normalisations over the map (group, layer, instance norm) and gates
+    (squeeze-and-excite). The fields are those of the values, along the convolutions, unless ``strict``.
     """
 
     title: str
@@ -89,6 +89,7 @@ class ReceptiveFieldTable:
     peak_activations: int
     unused_params: int = 0
     strictly_global: tuple[str, ...] = ()
+    strict: bool = False
 
     def row(self, name: str) -> Row:
         """The row of one layer. Raises ModelError when there is none of this name."""
@@ -96,6 +97,10 @@ class ReceptiveFieldTable:
             if row.name == name:
                 return row
         raise ModelError(f"{self.title} has no layer {name!r}; it has {', '.join(row.name for row in self.rows)}")
+
+    def row_sees_all(self, name: str) -> bool:
+        """Whether every cell of this layer's output sees the whole input."""
+        return any(row.sees_all for row in self.rows if row.name == name)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able: every field, tuples as lists."""
@@ -111,8 +116,9 @@ class ReceptiveFieldTable:
         """The whole network in a few lines."""
         size, pixels = _pixels(self.receptive_field), _times(self.input_shape[1:])
         covers = "covers" if self.covers_input else "does not cover"
+        seen = "global" if self.row_sees_all(self.feature_layer) and None in self.jump else size
         lines = [
-            f"receptive field {size} after {self.feature_layer}, jump {_pixels(self.jump)}; "
+            f"receptive field {seen} after {self.feature_layer}, jump {_pixels(self.jump)}; "
             f"{covers} the input {pixels}",
             f"receptive field of the output {_pixels(self.output_receptive_field)}",
             f"params {self.params:,} · MACs {self.macs:,} · peak activations {self.peak_activations:,}",
@@ -123,7 +129,8 @@ class ReceptiveFieldTable:
             lines.append(f"{self.unused_params:,} of the params are never read by forward")
         if self.strictly_global:
             names = ", ".join(self.strictly_global[:3]) + (", …" if len(self.strictly_global) > 3 else "")
-            lines.append(f"normalised by statistics of the whole map, which this does not follow: {names}")
+            follows = "follows" if self.strict else "leaves out (--strict follows them)"
+            lines.append(f"global, strictly, by gates or statistics of the map, which this {follows}: {names}")
         return lines
 
     def __str__(self) -> str:
@@ -162,12 +169,17 @@ class ReceptiveFieldTable:
 
 
 def receptive_field(
-    network: Architecture | nn.Module | str, input_shape: Sequence[int] | None = None, title: str | None = None
+    network: Architecture | nn.Module | str,
+    input_shape: Sequence[int] | None = None,
+    title: str | None = None,
+    *,
+    strict: bool = False,
 ) -> ReceptiveFieldTable:
     """The table of an Architecture, its notation, or any ``nn.Module`` (run once on zeros, and left as it was).
 
     ``input_shape`` is (channels, height, width), without the batch; by default what the network itself says, else
-    (1, 28, 28). ``title`` is by default the notation or the class. Raises ArchitectureError, ModelError or TraceError.
+    (1, 28, 28). ``title`` is by default the notation or the class. ``strict``: follow gates and statistics of the map,
+    too. Raises ArchitectureError, ModelError or TraceError.
     """
     if isinstance(network, str):
         network = parse(network)
@@ -175,11 +187,11 @@ def receptive_field(
         title = title or str(network)
         if input_shape is not None:
             network = replace(network, input_shape=tuple(input_shape))
-        return tabulate(network.graph(), network.input_shape, title)
-    return _of_module(network, input_shape, title or type(network).__name__)
+        return tabulate(network.graph(), network.input_shape, title, strict=strict)
+    return _of_module(network, input_shape, title or type(network).__name__, strict)
 
 
-def _of_module(module: nn.Module, input_shape: Sequence[int] | None, title: str) -> ReceptiveFieldTable:
+def _of_module(module: nn.Module, input_shape: Sequence[int] | None, title: str, strict: bool) -> ReceptiveFieldTable:
     from torch.nn import Module
 
     from budgetnet.trace import trace, unused_params
@@ -188,7 +200,7 @@ def _of_module(module: nn.Module, input_shape: Sequence[int] | None, title: str)
         raise ModelError(f"an Architecture, its notation or an nn.Module is needed, but got a {type(module).__name__}")
     shape = input_shape_of(module, input_shape)
     graph = trace(module, shape)
-    return tabulate(graph, shape, title, unused_params(module, graph, shape))
+    return tabulate(graph, shape, title, unused_params(module, graph, shape), strict=strict)
 
 
 def input_shape_of(module: nn.Module, given: Sequence[int] | None = None) -> Shape:
@@ -200,12 +212,14 @@ def input_shape_of(module: nn.Module, given: Sequence[int] | None = None) -> Sha
     return tuple(shape)
 
 
-def tabulate(graph: Graph, input_shape: Shape, title: str, unused_params: int = 0) -> ReceptiveFieldTable:
+def tabulate(
+    graph: Graph, input_shape: Shape, title: str, unused_params: int = 0, *, strict: bool = False
+) -> ReceptiveFieldTable:
     """The table of a graph of layers. ``unused_params`` are added to its own."""
     shapes = shapes_of(graph, input_shape)
-    fields = fields_of(graph, input_shape)
+    fields = fields_of(graph, input_shape, strict=strict)
     rows = tuple(
-        _row(node, input_shapes(node, shapes, input_shape), shape, field)
+        _row(node, input_shapes(node, shapes, input_shape), shape, field, input_shape[1:])
         for node, shape, field in zip(graph, shapes, fields, strict=True)
     )
     feature = _last_feature_map(graph, shapes, input_shape)
@@ -225,16 +239,22 @@ def tabulate(graph: Graph, input_shape: Shape, title: str, unused_params: int = 
         peak_activations=peak_activations(graph, shapes, input_shape),
         unused_params=unused_params,
         strictly_global=tuple(
-            node.name
-            for node, shape in zip(graph, shapes, strict=True)
-            if isinstance(_bare(node.layer), Norm) and prod(shape[1:]) > 1
+            node.name for node in graph if _is_strictly_global(node, input_shapes(node, shapes, input_shape))
         ),
+        strict=strict,
     )
 
 
-def _row(node: Node, inputs: Sequence[Shape], output: Shape, field: Field) -> Row:
+def _is_strictly_global(node: Node, inputs: Sequence[Shape]) -> bool:
+    """Whether a gate or a statistic of the map lets every cell see more than the values do."""
+    gated = len(node.layer.followed(*inputs)) < len(inputs)
+    return gated or (node.layer.strict_views(inputs[0]) != node.layer.views(inputs[0]) and prod(inputs[0][1:]) > 1)
+
+
+def _row(node: Node, inputs: Sequence[Shape], output: Shape, field: Field, seen: Shape) -> Row:
+    """``seen``: the pixels along each axis of the input."""
     layer = _bare(node.layer)
-    window = layer if isinstance(layer, Conv | Pool) else None
+    window = layer if isinstance(layer, Conv | Pool | TransposedConv) else None
     return Row(
         name=node.name,
         type=type_name(node.layer),
@@ -242,13 +262,14 @@ def _row(node: Node, inputs: Sequence[Shape], output: Shape, field: Field) -> Ro
         stride=window.stride if window else None,
         padding=window.padding if window else layer.before if isinstance(layer, Pad) else None,
         dilation=window.dilation if window else None,
-        groups=layer.groups if isinstance(layer, Conv) else None,
+        groups=layer.groups if isinstance(layer, Conv | TransposedConv) else None,
         output=output,
         jump=tuple(axis.jump for axis in field),
         receptive_field=extent(field),
         start=tuple(axis.start for axis in field),
         params=node.layer.params(*inputs),
         macs=node.layer.macs(*inputs),
+        sees_all=all(set(axis.intervals) == {(0, pixels - 1)} for axis, pixels in zip(field, seen, strict=True)),
     )
 
 
@@ -267,8 +288,12 @@ def type_name(layer: Layer) -> str:
         return ACTIVATIONS[layer.kind]
     if isinstance(layer, Norm):
         return f"{'RMS' if layer.kind == 'rms' else layer.kind.capitalize()}Norm"
-    if isinstance(layer, Elementwise):
+    if isinstance(layer, Elementwise | Broadcast | Taken | Attention):
         return layer.name
+    if isinstance(layer, Linear):
+        return "Linear"
+    if isinstance(layer, TransposedConv):
+        return "ConvTranspose"
     return "Conv" if isinstance(layer, Conv) else type(layer).__name__
 
 
@@ -291,6 +316,8 @@ def _last_feature_map(graph: Graph, shapes: Sequence[Shape], input_shape: Shape)
 def _ends_the_map(layer: Layer, shape: Shape) -> bool:
     if isinstance(layer, AdaptivePool):
         return set(layer.output) == {1}
+    if isinstance(layer, Taken) and layer.seen and prod(shape[1:]) > 1:
+        return all(view.outputs == 1 for view in layer.seen)  # a class token, say
     covering = isinstance(layer, Pool) and layer.kind == "avg" and layer.kernel == shape[1:]
     return covering or isinstance(layer, Flatten)
 
@@ -325,6 +352,11 @@ def _pixels(values: Sequence[int | None] | None) -> str:
     return shown[0] if len(set(shown)) == 1 else _times(shown)
 
 
+def _field(row: Row) -> str:
+    """Its size, or that every cell sees everything where there is no grid to measure, as after attention."""
+    return "global" if row.sees_all and None in row.jump else _pixels(row.receptive_field)
+
+
 def _count(value: int) -> str:
     return f"{value:,}" if value else ""
 
@@ -345,7 +377,7 @@ _COLUMNS = (
     _Column("groups", lambda row: str(row.groups or ""), idle=("1",), short="g"),
     _Column("output", lambda row: _times(row.output)),
     _Column("jump", lambda row: _pixels(row.jump), idle=("",)),
-    _Column("field", lambda row: _pixels(row.receptive_field), idle=("",)),
+    _Column("field", _field, idle=("",)),
     _Column("start", lambda row: _pixels(row.start), idle=("0",)),
     _Column("params", lambda row: _count(row.params)),
     _Column("MACs", lambda row: _count(row.macs)),

@@ -11,17 +11,21 @@ import operator
 import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from inspect import Parameter, signature
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
+from budgetnet.arrangements import ARRANGEMENTS, Made, Result
 from budgetnet.errors import ArchitectureError, ModelError, TraceError
-from budgetnet.layers import Counted, Graph, Layer, Node, Shape, shapes_of
-from budgetnet.operators import MODULES, OPERATORS, Map, Unknown, settings, torch_layer, written
+from budgetnet.layers import Graph, Layer, Node, Shape, shapes_of
+from budgetnet.layout import Layout
+from budgetnet.operators import KEEPING, MODULES, OPERATORS, Map, Unknown, settings, torch_layer, written
+from budgetnet.traced import Counted
 
 BATCH = 2  # not 1, so that the batch cannot be taken for an axis of one cell
 
@@ -120,6 +124,14 @@ def _run(place: str, input_shape: Shape, forward: Callable[[], Any]) -> Any:
 
 
 @dataclass(frozen=True)
+class _Held:
+    """A tensor that depends on the input: the step that makes its map (-1: the input), and how it holds it."""
+
+    source: int
+    layout: Layout
+
+
+@dataclass(frozen=True)
 class _Step:
     """A node before it is known whether the output needs it, with the parameters that it reads."""
 
@@ -139,7 +151,8 @@ class _Recorder:
         self.steps: list[_Step] = []
         self.result = -1
         self._values: dict[fx.Node, Any] = {}
-        self._sources: dict[fx.Node, int] = {}  # of tensors that depend on the input: their step, -1 the input
+        self._held: dict[fx.Node, _Held] = {}  # tensors that depend on the input
+        self._parts: dict[fx.Node, tuple[_Held | None, ...]] = {}  # … of operations with several results
         self._learned: dict[fx.Node, tuple[nn.Parameter, ...]] = {}  # of other tensors: what they were computed from
         self._names: Counter[str] = Counter()
         self._own: Counter[str] = Counter()  # operations that are no modules, by the call of the module that does them
@@ -160,14 +173,14 @@ class _Recorder:
 
     def _count_own(self, graph: fx.Graph) -> None:
         for node in graph.nodes:
-            if node.op in ("call_function", "call_method") and _operator(node) in OPERATORS:
+            if node.op in ("call_function", "call_method") and _operator(node) in _NAMED:
                 self._own[_calling(node)[0]] += 1
         self._counted = True
 
     def _placeholder(self, node: fx.Node) -> None:
         if not self._values:
             self._values[node] = _zeros(self.module, self.input_shape)
-            self._sources[node] = -1
+            self._held[node] = _Held(-1, Layout.plain(self.input_shape))
         elif node.args:
             self._values[node] = node.args[0]
         else:
@@ -185,9 +198,12 @@ class _Recorder:
             raise TraceError(
                 f"{type(self.module).__name__}: forward must return one tensor, but returns a {type(value).__name__}"
             )
-        if output not in self._sources:
+        if output not in self._held:
             raise TraceError(f"{type(self.module).__name__}: the output of forward does not depend on its input")
-        self.result = self._sources[output]
+        held = self._held[output]
+        with suppress(ArchitectureError):  # a tensor that cannot be read as a map stays as it is held
+            held = _Held(self._append("output", _as_map(held.layout), (held.source,), ()), held.layout)
+        self.result = held.source
 
     def _operation(self, node: fx.Node) -> None:
         place = self._place(node)
@@ -195,12 +211,43 @@ class _Recorder:
         self._values[node] = value
         if not _holds_tensor(value):
             return
-        if not any(source in self._sources for source in node.all_input_nodes):
+        if not any(source in self._held or source in self._parts for source in node.all_input_nodes):
             self._learned[node] = self._parameters(node)
-            return
-        layers = self._layers(node, place, value)
-        name = self._unique(self._name(node)) if layers else ""
-        self._keep(node, name, layers, tuple(value.shape[1:]))
+        elif node.all_input_nodes[0] in self._parts:
+            self._pick(node, place)
+        else:
+            self._make(node, place, value)
+
+    def _pick(self, node: fx.Node, place: str) -> None:
+        """One of several results of an operation."""
+        parts, index = self._parts[node.all_input_nodes[0]], node.args[1] if len(node.args) > 1 else None
+        if node.target is not operator.getitem or not isinstance(index, int):
+            raise TraceError(
+                f"{place}: {_described(node, self.module)} takes several results at once, which is not known"
+            )
+        part = parts[index]
+        assert part is not None, node
+        self._held[node] = part
+
+    def _make(self, node: fx.Node, place: str, value: Any) -> None:
+        """Keep the layers of an operation, and how torch holds what it makes."""
+        inputs: list[_Held] = []
+        fx.node.map_arg((node.args, node.kwargs), lambda n: inputs.append(self._held[n]) if n in self._held else None)
+        result = self._result(node, place, value)
+        makes = result if isinstance(result, tuple) else (result,)
+        name = self._unique(self._name(node)) if any(made and (made.layers or made.each) for made in makes) else ""
+        values = value if isinstance(value, list | tuple) else (value,)
+        held: list[_Held | None] = []
+        for index, (made, tensor) in enumerate(zip(makes, values, strict=True)):
+            parted = f"{name}[{index}]" if len(makes) > 1 and name else name
+            held.append(self._keep(node, parted, made, inputs, tuple(tensor.shape[1:])) if made else None)
+        if isinstance(result, tuple):
+            self._parts[node] = tuple(held)
+        else:
+            assert held[0] is not None
+            self._held[node] = held[0]
+            if _overwrites(node, self.module) and isinstance(node.args[0], fx.Node):
+                self._held[node.args[0]] = held[0]  # whoever reads the argument from here on reads the result
 
     def _call(self, node: fx.Node) -> Any:
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._values.__getitem__)
@@ -210,48 +257,53 @@ class _Recorder:
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         return node.target(*args, **kwargs)  # type: ignore[operator]
 
-    def _layers(self, node: fx.Node, place: str, value: Any) -> tuple[Layer, ...]:
-        """The records of an operation whose result is ``value``. Raises TraceError where there are none."""
+    def _result(self, node: fx.Node, place: str, value: Any) -> Result:
+        """What an operation whose result is ``value`` amounts to. Raises TraceError where that is not known."""
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._argument)
+        if node.op == "call_module":
+            kwargs = settings(self.module.get_submodule(str(node.target)))
         try:
-            if not isinstance(value, Tensor) or value.ndim < 1 or value.shape[0] != BATCH:
-                raise Unknown("does not give one tensor with a batch")
-            handler = OPERATORS.get(_operator(node, self.module))
-            if handler is None:
-                raise Unknown
-            if node.op == "call_module":
-                kwargs = settings(self.module.get_submodule(str(node.target)))
-            return handler(tuple(value.shape[1:]), *args, **kwargs)
-        except (Unknown, TypeError) as error:
+            return _made(_operator(node, self.module), value, args, kwargs)
+        except (Unknown, ArchitectureError, TypeError) as error:
             what = _described(node, self.module)
             why = "is not known" if isinstance(error, Unknown) else "has arguments that its record does not know"
             why = str(error) if isinstance(error, Unknown) and str(error) else why
+            if isinstance(error, ArchitectureError):
+                raise TraceError(f"{place}: {what}: {error}") from None
             raise TraceError(f"{place}: the operator {what} {why}, so its layers cannot be read off") from None
 
     def _argument(self, node: fx.Node) -> Any:
-        value = self._values[node]
-        return Map(tuple(value.shape[1:])) if node in self._sources else value
+        return Map(self._held[node].layout) if node in self._held else self._values[node]
 
-    def _keep(self, node: fx.Node, name: str, layers: tuple[Layer, ...], shape: Shape) -> None:
+    def _keep(self, node: fx.Node, name: str, made: Made, inputs: list[_Held], shape: Shape) -> _Held:
         """Append the layers one after the other; the result must have torch's shape."""
-        inputs: list[int] = []
-        fx.node.map_arg((node.args, node.kwargs), lambda n: inputs.append(self._sources.get(n, -2)))
-        sources = tuple(index for index in inputs if index > -2)
-        shapes = tuple(self._shape(index) for index in sources)
+        sources = tuple(held.source for held in inputs)
         parameters = self._parameters(node)
+        if made.each:
+            sources = tuple(
+                self._append(f"{name}:{index}", layers, (source,), ())
+                for index, (source, layers) in enumerate(zip(sources, made.each, strict=True))
+            )
+        source = self._append(name, made.layers, sources, parameters)
+        of = self._shape(source)
+        if of != made.layout.of or made.layout.shape != shape:
+            what = _described(node, self.module)
+            raise TraceError(f"{name}: {what} makes {written(shape)} where its record has {written(made.layout.shape)}")
+        return _Held(source, made.layout)
+
+    def _append(
+        self, name: str, layers: tuple[Layer, ...], sources: tuple[int, ...], parameters: tuple[nn.Parameter, ...]
+    ) -> int:
+        """The step that ends some layers, one after the other."""
         for position, layer in enumerate(layers):
+            shapes = tuple(map(self._shape, sources))
             try:
-                out = layer.out_shape(*shapes)
+                layer.out_shape(*shapes)
             except ArchitectureError as error:
                 raise TraceError(f"{name}: {error}") from None
             self.steps.append(_Step(f"{name}:{position}" if position else name, layer, sources, shapes, parameters))
-            sources, shapes, parameters = (len(self.steps) - 1,), (out,), ()
-        if shapes[0] != shape:
-            what = _described(node, self.module)
-            raise TraceError(f"{name}: {what} makes {written(shape)} where its record has {written(shapes[0])}")
-        self._sources[node] = sources[0]
-        if _overwrites(node, self.module) and isinstance(node.args[0], fx.Node):
-            self._sources[node.args[0]] = sources[0]  # whoever reads the argument from here on reads the result
+            sources, parameters = (len(self.steps) - 1,), ()
+        return sources[0]
 
     def _shape(self, source: int) -> Shape:
         if source < 0:
@@ -303,6 +355,70 @@ def _used(steps: list[_Step], result: int) -> Graph:
 
 
 # --- naming operations ------------------------------------------------------------------------------------------------
+
+
+_NAMED = (OPERATORS.keys() | ARRANGEMENTS.keys()) - {"getitem"}
+"""Operators that lend a layer their name."""
+
+
+def _made(name: str, value: Any, args: Any, kwargs: Any) -> Result:
+    """What the operator of that name amounts to. Raises Unknown, ArchitectureError, TypeError."""
+    tensors = [item for item in (value if isinstance(value, list | tuple) else (value,)) if item is not None]
+    if not all(isinstance(item, Tensor) and item.ndim > 0 and item.shape[0] == BATCH for item in tensors):
+        raise Unknown("does not give tensors with a batch")
+    shapes = [tuple(item.shape[1:]) for item in tensors]
+    if name not in ARRANGEMENTS and name not in OPERATORS:
+        raise Unknown
+    if name in OPERATORS and not isinstance(value, Tensor):
+        raise Unknown("gives several results, which its record does not know")
+    out = shapes[0] if isinstance(value, Tensor) else shapes
+    layouts = _layouts((args, kwargs))
+    try:
+        return _arranged(name, out, layouts, args, kwargs)
+    except (Unknown, ArchitectureError):
+        if all(layout.is_plain for layout in layouts):
+            raise
+        return _after(tuple(map(_as_map, layouts)), _arranged(name, out, [], *_read_as_maps((args, kwargs))))
+
+
+def _arranged(name: str, out: Any, layouts: list[Layout], args: Any, kwargs: Any) -> Result:
+    """What an operator makes of its inputs as torch holds them. Raises Unknown, ArchitectureError."""
+    if name in ARRANGEMENTS:
+        return ARRANGEMENTS[name](out, *args, **kwargs)
+    if name in KEEPING and len(set(layouts)) == 1:
+        return Made(OPERATORS[name](out, *args, **kwargs), layouts[0])
+    if not all(layout.is_plain for layout in layouts):
+        raise Unknown("needs a map with its channels first")
+    return Made(OPERATORS[name](out, *args, **kwargs), Layout.plain(out))
+
+
+def _after(each: tuple[tuple[Layer, ...], ...], result: Result) -> Result:
+    """The same, after layers that every input goes through first."""
+    if isinstance(result, tuple):
+        return tuple(made and Made(made.layers, made.layout, _chained(each, made.each)) for made in result)
+    return Made(result.layers, result.layout, _chained(each, result.each))
+
+
+def _chained(
+    first: tuple[tuple[Layer, ...], ...], then: tuple[tuple[Layer, ...], ...]
+) -> tuple[tuple[Layer, ...], ...]:
+    return tuple((*a, *b) for a, b in zip(first, then, strict=True)) if then else first
+
+
+def _layouts(arguments: Any) -> list[Layout]:
+    """Of the maps in an operation's arguments, in their order."""
+    found: list[Layout] = []
+    pytree.tree_map_only(Map, lambda each: found.append(each.layout), arguments)
+    return found
+
+
+def _read_as_maps(arguments: Any) -> Any:
+    return pytree.tree_map_only(Map, lambda each: Map(Layout.plain(each.shape)), arguments)
+
+
+def _as_map(layout: Layout) -> tuple[Layer, ...]:
+    """What makes a map of a tensor in another layout."""
+    return () if layout.is_plain else (layout.as_map(),)
 
 
 def _holds_tensor(value: Any) -> bool:

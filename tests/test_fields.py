@@ -188,14 +188,6 @@ def test_every_window_sees_what_torch_lets_it_see(layer, height, width):
         assert support(output, row, column, image) == (seen if None not in seen else (None, None)), (row, column)
 
 
-def test_an_entering_field_is_continued():
-    first = (Node("a", Conv((3, 3), width=1), (-1,)),)
-    whole = (*first, Node("b", Conv((3, 3), stride=(2, 2), width=1), (0,)))
-    entering = fields_of(first, (1, 9, 9))[-1]
-    after = fields_of((Node("b", Conv((3, 3), stride=(2, 2), width=1), (-1,)),), (1, 7, 7), entering)[-1]
-    assert [axis.intervals for axis in after] == [axis.intervals for axis in fields_of(whole, (1, 9, 9))[-1]]
-
-
 def test_the_image_sees_itself():
     assert image_axis(3).intervals == ((0, 0), (1, 1), (2, 2))
     assert geometry(image_axis(3)) == (1, 1, 0)

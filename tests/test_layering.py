@@ -18,11 +18,11 @@ import budgetnet
 PACKAGE = Path(budgetnet.__file__).parent
 
 LAYERS = {
-    **dict.fromkeys(("errors", "statistics"), 0),
+    **dict.fromkeys(("errors", "statistics", "views"), 0),
     **dict.fromkeys(("layers", "recipe", "files", "checked", "results", "sentences"), 1),
-    **dict.fromkeys(("architecture", "notation", "dimension", "comparison", "words"), 2),
+    **dict.fromkeys(("architecture", "notation", "dimension", "comparison", "words", "traced", "layout"), 2),
     **dict.fromkeys(("cost", "fields", "budget"), 3),
-    **dict.fromkeys(("build", "trace", "operators"), 4),
+    **dict.fromkeys(("build", "trace", "operators", "arrangements"), 4),
     **dict.fromkeys(("audit", "data", "dataset", "kernels", "readers", "space", "table", "weights"), 5),
     **dict.fromkeys(("augment", "captured", "fused", "picture", "stacked", "step", "train"), 6),
     **dict.fromkeys(("jobs", "executor", "ray_connection", "ray_task", "cluster"), 7),

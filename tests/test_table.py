@@ -146,7 +146,13 @@ def test_normalisation_over_the_map_is_told() -> None:
     table = receptive_field(nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4)))
     assert table.strictly_global == ("1",)
     assert table.rows[1].type == "GroupNorm"
-    assert "normalised by statistics of the whole map, which this does not follow: 1" in str(table)
+    assert (
+        "global, strictly, by gates or statistics of the map, which this leaves out (--strict follows them): 1"
+        in str(table)
+    )
+    strict = receptive_field(nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4)), strict=True)
+    assert (strict.rows[0].sees_all, strict.rows[1].sees_all) == (False, True)
+    assert "which this follows: 1" in str(strict)
 
 
 def test_dictionary_is_json_with_every_number() -> None:
@@ -167,6 +173,7 @@ def test_dictionary_is_json_with_every_number() -> None:
         "start": [0, 0],
         "params": 864,
         "macs": 104_544,
+        "sees_all": False,
     }
 
 
