@@ -1,6 +1,6 @@
 """torch's operators that arrange, cut, join or mix a map whatever its layout → records, and the layout of the result.
 
-Handlers take the shape of the result without the batch (of several results: their shapes), then torch's own arguments.
+Handlers take the shape of the result (of several results: their shapes), then torch's own arguments.
 A new operator is one line in ARRANGEMENTS.
 """
 
@@ -16,9 +16,9 @@ from torch import Tensor
 
 from budgetnet.errors import ArchitectureError
 from budgetnet.layers import AdaptivePool, Add, Concat, Flatten, Layer, Linear, Shape
-from budgetnet.layout import Factor, Layout
+from budgetnet.layout import BATCH, BATCH_AXIS, IMAGES, Factor, Layout
 from budgetnet.operators import Map, Unknown
-from budgetnet.traced import Attention, CellLinear, Elementwise, Norm, Pad, Taken, Tokens
+from budgetnet.traced import Attention, CellLinear, Elementwise, Norm, Pad, Product, Taken, Tokens
 from budgetnet.views import Slide, View, Whole, view_of
 
 
@@ -39,9 +39,9 @@ Arranger = Callable[..., Result]
 """(shape or shapes of the result, *torch's own arguments) → what is made. Raises Unknown, ArchitectureError."""
 
 
-def plain(layers: tuple[Layer, ...], shape: Shape) -> Made:
+def plain(layers: tuple[Layer, ...], of: Shape) -> Made:
     """Layers whose result is a map as convolutions have it."""
-    return Made(layers, Layout.plain(shape))
+    return Made(layers, Layout.plain(of))
 
 
 # --- nothing but another order ----------------------------------------------------------------------------------------
@@ -53,20 +53,16 @@ def _reshape(out: Shape, input: Map, *rest: Any, **more: Any) -> Made:
 
 def _settled(layout: Layout) -> Made:
     """A layout; where all is one row of features, a flattening; where it is a map again, what has moved in it."""
-    if len(layout.dims) == 1 and len(layout.of) > 1:
+    if len(layout.dims) == 2 and layout.dims[0] == IMAGES and len(layout.of) > 1:
         return plain((Flatten(),), (prod(layout.of),))
-    if len(layout.dims) == len(layout.of) and not layout.is_plain:
+    if len(layout.dims) == len(layout.of) + 1 and not layout.is_plain:
         with suppress(ArchitectureError):
-            return plain((layout.as_map(),), layout.shape)
+            return plain((layout.as_map(),), layout.shape[1:])
     return Made((), layout)
 
 
 def _ordered(layout: Layout, order: Sequence[int]) -> Made:
-    """``order`` is torch's, with the batch, which has to stay in front."""
-    order = [dim % len(order) for dim in order]
-    if order[0] != 0:
-        raise Unknown("moves the batch")
-    return Made((), layout.permuted([dim - 1 for dim in order[1:]]))
+    return Made((), layout.permuted([dim % len(order) for dim in order]))
 
 
 def _permute(out: Shape, input: Map, *dims: Any, **more: Any) -> Made:
@@ -75,13 +71,17 @@ def _permute(out: Shape, input: Map, *dims: Any, **more: Any) -> Made:
 
 
 def _transpose(out: Shape, input: Map, dim0: int, dim1: int) -> Made:
-    order = list(range(len(input.shape) + 1))
+    order = list(range(input.rank))
     order[dim0], order[dim1] = order[dim1], order[dim0]
     return _ordered(input.layout, order)
 
 
+def _reversed(out: Shape, input: Map) -> Made:
+    return _ordered(input.layout, (*range(input.rank - 2), -1, -2))
+
+
 def _movedim(out: Shape, input: Map, source: Any, destination: Any) -> Made:
-    rank = len(input.shape) + 1
+    rank = input.rank
     moved = [d % rank for d in ((source,) if isinstance(source, int) else source)]
     places = [d % rank for d in ((destination,) if isinstance(destination, int) else destination)]
     order = [dim for dim in range(rank) if dim not in moved]
@@ -91,22 +91,23 @@ def _movedim(out: Shape, input: Map, source: Any, destination: Any) -> Made:
 
 
 def _pixel_shuffle(out: Shape, input: Map, upscale_factor: int) -> Made:
-    channels, *cells = input.shape
-    parts = input.layout.reshaped((channels // upscale_factor**2, upscale_factor, upscale_factor, *cells))
-    return _settled(parts.permuted((0, 3, 1, 4, 2)).reshaped(out))
+    images, channels, *cells = input.layout.shape
+    factor = upscale_factor
+    parts = input.layout.reshaped((images, channels // factor**2, factor, factor, *cells))
+    return _settled(parts.permuted((0, 1, 4, 2, 5, 3)).reshaped(out))
 
 
 def _pixel_unshuffle(out: Shape, input: Map, downscale_factor: int) -> Made:
-    channels, height, width = input.shape
-    f = downscale_factor
-    parts = input.layout.reshaped((channels, height // f, f, width // f, f))
-    return _settled(parts.permuted((0, 2, 4, 1, 3)).reshaped(out))
+    images, channels, height, width = input.layout.shape
+    factor = downscale_factor
+    parts = input.layout.reshaped((images, channels, height // factor, factor, width // factor, factor))
+    return _settled(parts.permuted((0, 1, 3, 5, 2, 4)).reshaped(out))
 
 
 def _channel_shuffle(out: Shape, input: Map, groups: int) -> Made:
-    channels, *cells = input.shape
-    parts = input.layout.reshaped((groups, channels // groups, *cells))
-    return _settled(parts.permuted((1, 0, *range(2, len(cells) + 2))).reshaped(out))
+    images, channels, *cells = input.layout.shape
+    parts = input.layout.reshaped((images, groups, channels // groups, *cells))
+    return _settled(parts.permuted((0, 2, 1, *range(3, len(cells) + 3))).reshaped(out))
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
@@ -150,16 +151,10 @@ def _getitem(out: Shape, input: Map, index: Any) -> Made:
     if any(isinstance(item, Tensor | Map | list) for item in index):
         raise Unknown("picks by a list or a tensor")
     given = sum(item is not None and item is not Ellipsis for item in index)
-    open_dims = [slice(None)] * (len(input.shape) + 1 - given)
-    index = (
-        index[: index.index(Ellipsis)] + open_dims + index[index.index(Ellipsis) + 1 :]
-        if Ellipsis in index
-        else index + open_dims
-    )
-    if index[0] != slice(None):
-        raise Unknown("picks from the batch")
+    place = index.index(Ellipsis) if Ellipsis in index else len(index)
+    index = [*index[:place], *[slice(None)] * (input.rank - given), *index[place + 1 :]]
     made, dim = Made((), input.layout), 0
-    for item in index[1:]:
+    for item in index:
         if item is None:
             dims = made.layout.dims
             made = Made(made.layers, Layout(made.layout.of, (*dims[:dim], (), *dims[dim:])))
@@ -176,30 +171,26 @@ def _getitem(out: Shape, input: Map, index: Any) -> Made:
 def _dropped(made: Made, dim: int) -> Made:
     """Without a dimension of one position; a map of one cell becomes a row of features."""
     layout = Layout(made.layout.of, (*made.layout.dims[:dim], *made.layout.dims[dim + 1 :]))
-    if len(layout.dims) == 1 and len(layout.of) > 1 and set(layout.of[1:]) == {1}:
+    if len(layout.dims) == 2 and len(layout.of) > 1 and set(layout.of[1:]) == {1}:
         return plain((*made.layers, Flatten()), layout.of[:1])
     return Made(made.layers, layout)
 
 
 def _select(out: Shape, input: Map, dim: int, index: int) -> Made:
-    at = input.axis(dim)
-    if at < 0:
-        raise Unknown("picks from the batch")
-    index %= input.shape[at]
+    at = dim % input.rank
+    index %= input.layout.shape[at]
     return _dropped(_cut("select", input.layout, at, range(index, index + 1)), at)
 
 
 def _narrow(out: Shape, input: Map, dim: int, start: int, length: int) -> Made:
-    return _cut("narrow", input.layout, input.axis(dim), range(start, start + length))
+    return _cut("narrow", input.layout, dim % input.rank, range(start, start + length))
 
 
 def _parts(name: str) -> Arranger:
     """chunk and split: neighbours along a dimension, as long as torch has made them."""
 
     def handler(out: Sequence[Shape], input: Map, *rest: Any, dim: int = 0, **more: Any) -> tuple[Made, ...]:
-        at = input.axis(rest[1] if len(rest) > 1 else dim)
-        if at < 0:
-            raise Unknown("parts the batch")
+        at = (rest[1] if len(rest) > 1 else dim) % input.rank
         made, start = [], 0
         for shape in out:
             made.append(_cut(name, input.layout, at, range(start, start + shape[at])))
@@ -210,9 +201,7 @@ def _parts(name: str) -> Arranger:
 
 
 def _unbind(out: Sequence[Shape], input: Map, dim: int = 0) -> tuple[Made, ...]:
-    at = input.axis(dim)
-    if at < 0:
-        raise Unknown("parts the batch")
+    at = dim % input.rank
     return tuple(_dropped(_cut("unbind", input.layout, at, range(i, i + 1)), at) for i in range(len(out)))
 
 
@@ -234,10 +223,10 @@ def _flip(out: Shape, input: Map, *dims: Any) -> Made:
 
 def _moved(name: str, input: Map, dim: int, source: Callable[[int, int], int]) -> tuple[Layer, ...]:
     """Along a whole axis, every position shows another; channels may change places as they like."""
-    layout, at = input.layout, input.axis(dim)
-    if at >= 0 and layout.axes([at]) <= {0}:
+    layout, at = input.layout, dim % input.rank
+    if layout.axes([at]) <= {0}:
         return ()
-    axis = layout.axis(at) if at >= 0 else None
+    axis = layout.axis(at)
     if axis is None:
         raise Unknown("moves a dimension that is not one axis of the map")
     size = layout.of[axis]
@@ -253,9 +242,7 @@ def _several(value: Any) -> tuple[Any, ...]:
 
 def _concat(out: Shape, tensors: Any, dim: int = 0, *, axis: int | None = None) -> Made:
     maps = [item for item in tensors if isinstance(item, Map)]
-    at = maps[0].axis(dim if axis is None else axis)
-    if at < 0:
-        raise Unknown("joins batches")
+    at = (dim if axis is None else axis) % maps[0].rank
     if len(maps) < len(tensors):
         return _with_constants(out, tensors, at)
     layouts = [each.layout for each in maps]
@@ -281,17 +268,17 @@ def _with_constants(out: Shape, tensors: Any, at: int) -> Made:
     if len(places) > 1:
         raise Unknown("joins maps with constants between them")
     layout = tensors[places[0]].layout
-    front = sum(item.shape[at + 1] for item in tensors[: places[0]])
-    back = sum(item.shape[at + 1] for item in tensors[places[0] + 1 :])
+    front = sum(item.shape[at] for item in tensors[: places[0]])
+    back = sum(item.shape[at] for item in tensors[places[0] + 1 :])
     axis = layout.axis(at)
     if axis:
         before, after = [0] * (len(layout.of) - 1), [0] * (len(layout.of) - 1)
         before[axis - 1], after[axis - 1] = front, back
         return Made((Pad(tuple(before), tuple(after)),), layout.resized(at, front + layout.of[axis] + back))
-    if back or len(layout.dims) != 2 or not layout.is_row(at):
+    if back or len(layout.dims) != 3 or at == 0 or not layout.is_row(at):
         raise Unknown("joins a dimension that is not one axis of the map with constants")
     tokens = Tokens(front)
-    order = (0, 1) if at == 1 else (1, 0)
+    order = (0, 2, 1) if at == 1 else (0, 1, 2)
     return Made((tokens,), Layout.plain(tokens.out_shape(layout.of)).permuted(order))
 
 
@@ -301,19 +288,22 @@ def _with_constants(out: Shape, tensors: Any, at: int) -> Made:
 def _linear(out: Shape, input: Map, weight: Tensor, bias: Tensor | None = None) -> Made:
     if isinstance(weight, Map):
         raise Unknown("has a weight that depends on the input")
-    layout, width = input.layout, weight.shape[0]
-    if layout.axis(len(layout.dims) - 1) != 0:
+    return _over_channels(input.layout, weight.shape[0], bias is not None)
+
+
+def _over_channels(layout: Layout, width: int, bias: bool) -> Made:
+    """A matrix product with weights over the last dimension."""
+    last = len(layout.dims) - 1
+    if layout.axis(last) != 0:
         raise Unknown("is known over the channels only")
     if len(layout.of) == 1:
-        return plain((Linear(width, bias is not None),), (width,))
-    last = len(layout.dims) - 1
-    dims = (*layout.dims[:last], (Factor(0, width, 1),) if width > 1 else ())
-    return Made((CellLinear(width, bias is not None),), Layout((width, *layout.of[1:]), dims))
+        return Made((Linear(width, bias),), layout.resized(last, width))
+    return Made((CellLinear(width, bias),), layout.resized(last, width))
 
 
 def _channel_norm(kind: str) -> Arranger:
     def handler(out: Shape, input: Map, normalized_shape: Any = None, *rest: Any, **more: Any) -> Made:
-        dims = range(len(input.shape) - len(_several(normalized_shape)), len(input.shape))
+        dims = range(input.rank - len(_several(normalized_shape)), input.rank)
         return Made((Norm(kind, over_map=not input.layout.axes(dims) <= {0}),), input.layout)
 
     return handler
@@ -321,9 +311,9 @@ def _channel_norm(kind: str) -> Arranger:
 
 def _softmax(name: str) -> Arranger:
     def handler(out: Shape, input: Map, dim: int | None = None, *rest: Any, **more: Any) -> Made:
-        if dim is None or input.axis(dim) < 0:
-            raise Unknown("needs a dimension of the map")
-        at = input.axis(dim)
+        if dim is None:
+            raise Unknown("needs a dimension")
+        at = dim % input.rank
         if input.layout.axes([at]) <= {0}:
             return Made((Elementwise(name),), input.layout)
         return Made((Taken(name, None, input.layout.reach([at])),), input.layout)
@@ -336,10 +326,10 @@ def _reduce(name: str, pool: str | None) -> Arranger:
 
     def handler(out: Shape, input: Map, dim: Any = None, keepdim: bool = False, **more: Any) -> Made:
         dim = more.get("axis", dim)
-        dims = sorted({input.axis(d) for d in (range(len(input.shape) + 1) if dim is None else _several(dim))})
+        dims = sorted({d % input.rank for d in (range(input.rank) if dim is None else _several(dim))})
         layout = input.layout
         axes = layout.axes(dims)
-        if not dims or dims[0] < 0 or axes & layout.axes(set(range(len(layout.dims))) - set(dims)):
+        if not dims or BATCH_AXIS in axes or axes & layout.axes(set(range(len(layout.dims))) - set(dims)):
             raise Unknown("is known over channels and whole axes of the map only")
         layers: list[Layer] = []
         of = tuple(1 if axis in axes else size for axis, size in enumerate(layout.of))
@@ -351,7 +341,7 @@ def _reduce(name: str, pool: str | None) -> Arranger:
             layers.append(Taken(name, channels, () if pool or axes == {0} else over_map, mixed=0 in axes))
         kept = [() if d in dims else factors for d, factors in enumerate(layout.dims)]
         result = Layout(of, tuple(f for d, f in enumerate(kept) if keepdim or d not in dims))
-        if len(result.dims) == 1 and len(of) > 1 and set(of[1:]) == {1}:
+        if len(result.dims) == 2 and len(of) > 1 and set(of[1:]) == {1}:
             return plain((*layers, Flatten()), of[:1])
         return Made(tuple(layers), result)
 
@@ -364,35 +354,79 @@ def _reduce(name: str, pool: str | None) -> Arranger:
 def _multihead(
     out: Sequence[Shape], query: Map, key: Any, value: Any, *rest: Any, **module: Any
 ) -> tuple[Made | None, ...]:
-    """nn.MultiheadAttention with the batch first: four projections and two products."""
+    """nn.MultiheadAttention: four projections and two products."""
     maps = [each for each in (query, key, value) if isinstance(each, Map)]
     if len(maps) < 3 or any(each.layout != query.layout for each in maps):
         raise Unknown("attends to something else than its own input")
     layout, width = query.layout, module["embed_dim"]
-    tokens = prod(layout.shape) // layout.of[0]
-    products = 4 * tokens * width * width + 2 * tokens * tokens * width
-    whole = tuple(Whole(size) for size in layout.of[1:])
-    return (Made((Attention("MultiheadAttention", width, products, whole),), layout), None)
+    along = 1 if module["batch_first"] else 0
+    tokens = prod(layout.shape) // width // BATCH
+    products = 4 * tokens * width * width + 2 * tokens * layout.shape[along] * width
+    return (Made((Attention("MultiheadAttention", width, products, layout.reach([along])),), layout), None)
 
 
 def _scaled_dot_product(out: Shape, query: Map, key: Any, value: Any, *rest: Any, **more: Any) -> Made:
     """Each position of the second last dimension attends to all of that dimension."""
     if not (isinstance(key, Map) and isinstance(value, Map)):
         raise Unknown("attends to something that does not depend on the input")
-    if not query.layout.dims == key.layout.dims == value.layout.dims:
+    layout = query.layout
+    if not layout == key.layout == value.layout:
         raise Unknown("attends to something else than its own input")
-    tokens = query.shape[-2]
-    products = 2 * prod(query.shape) * tokens
-    seen = query.layout.reach([len(query.shape) - 2])
-    return Made((Attention("attention", query.layout.of[0], products, seen),), query.layout)
+    products = 2 * prod(layout.shape) // BATCH * layout.shape[-2]
+    return Made((Attention("attention", layout.of[0], products, layout.reach([query.rank - 2])),), layout)
 
 
-def _relative_attention(out: Shape, input: Map, *rest: Any, **module: Any) -> Made:
-    """torchvision's MaxViT: tokens of the second last dimension attend to each other, within each of the groups."""
-    groups, tokens, width = input.shape
-    products = groups * (4 * tokens * width * width + 2 * tokens * tokens * width)
-    seen = input.layout.reach([1])
-    return Made((Attention("relative attention", width, products, seen),), input.layout)
+def _matmul(out: Shape, input: Any, other: Any) -> Made:
+    """With weights, over the channels; of two maps, what attention does by hand."""
+    if not isinstance(input, Map):
+        raise Unknown("multiplies weights with the map")
+    if isinstance(other, Tensor):
+        if other.ndim != 2:
+            raise Unknown("has weights of another form than a matrix")
+        return _over_channels(input.layout, other.shape[1], False)
+    if input.rank != other.rank:
+        raise Unknown("multiplies maps of different ranks")
+    shared = [chr(ord("a") + dim) for dim in range(input.rank - 2)]
+    return _product("matmul", input, other, [*shared, "i", "k"], [*shared, "k", "j"], [*shared, "i", "j"])
+
+
+def _einsum(out: Shape, equation: str, *operands: Any) -> Made:
+    given, _, result = equation.partition("->")
+    labels = [each.split() if " " in each.strip() else list(each.strip()) for each in (*given.split(","), result)]
+    if len(operands) != 2 or not all(isinstance(each, Map) for each in operands) or "." in equation or not result:
+        raise Unknown("is known for two maps and a result that is written out")
+    return _product("einsum", *operands, *labels)
+
+
+def _product(
+    name: str, first: Map, second: Map, labels: Sequence[str], others: Sequence[str], result: Sequence[str]
+) -> Made:
+    """A product whose cells are the first map's: what the second has along other cells is seen from each of them.
+
+    ``labels``, ``others``, ``result``: a name for each dimension, as in einsum.
+    """
+    a, b = first.layout, second.layout
+    own = {label: dim for dim, label in enumerate(labels)}
+    theirs = {label: dim for dim, label in enumerate(others)}
+    moving = [label for label in result if label in own and a.axes([own[label]]) - {0}]
+    for label, dim in own.items():
+        if a.axes([dim]) - {0} and (label not in result or (label in theirs and b.dims[theirs[label]] != a.dims[dim])):
+            raise Unknown("sums over cells of its first map")
+    mixed = [dim for label, dim in theirs.items() if label not in moving and b.axes([dim]) - {0}]
+    if BATCH_AXIS in b.axes(mixed) or a.of[1:] != b.of[1:]:
+        raise Unknown("multiplies maps of different sizes")
+    size = {label: a.shape[dim] for label, dim in own.items()} | {label: b.shape[dim] for label, dim in theirs.items()}
+    width = prod(size[label] for label in result if label not in moving)
+    dims, step = [], width
+    for label in result:
+        if label in moving:
+            dims.append(a.dims[own[label]])
+        else:
+            step //= size[label]
+            dims.append((Factor(0, size[label], step),) if size[label] > 1 else ())
+    layer = Product(name, width, prod(size.values()) // BATCH)
+    seen = Taken(name, None, b.reach(mixed), mixed=True)
+    return Made((layer,), Layout((width, *a.of[1:]), tuple(dims)), ((), (seen,)))
 
 
 def _window_attention(
@@ -408,8 +442,8 @@ def _window_attention(
     **more: Any,
 ) -> Made:
     """torchvision's Swin: windows of a map with its channels last, shifted, with cells of the far side masked out."""
-    height, width, channels = input.shape
-    if input.layout.axis(2) != 0:
+    height, width, channels = input.layout.shape[1:]
+    if input.layout.axis(3) != 0:
         raise Unknown("needs a map with its channels last")
     window = prod(window_size)
     padded = [-(-size // side) * side for size, side in zip((height, width), window_size, strict=True)]
@@ -436,13 +470,13 @@ def _windows(size: int, side: int, shift: int) -> list[list[int]]:
 
 def _patch_merging(out: Shape, input: Map) -> Made:
     """torchvision's Swin: every 2 × 2 cells into one with four times the channels; channels last."""
-    height, width, channels = input.shape
-    if input.layout.axis(2) != 0:
+    height, width, channels = input.layout.shape[1:]
+    if input.layout.axis(3) != 0:
         raise Unknown("needs a map with its channels last")
     seen = tuple(Slide(2, 2, 0, 1, -(-size // 2)) for size in (height, width))
     layer = Taken("patch merging", tuple(range(channels)) * 4, seen, mixed=True)
     of = layer.out_shape(input.layout.of)
-    return Made((layer,), Layout.plain(of).permuted((1, 2, 0)))
+    return Made((layer,), Layout.plain(of).permuted((0, 2, 3, 1)))
 
 
 ARRANGEMENTS: dict[str, Arranger] = {
@@ -470,7 +504,9 @@ ARRANGEMENTS: dict[str, Arranger] = {
     "sum": _reduce("sum", None),
     "multi_head_attention": _multihead,
     "scaled_dot_product_attention": _scaled_dot_product,
-    "relative_attention": _relative_attention,
+    **dict.fromkeys(("matmul", "bmm"), _matmul),
+    "einsum": _einsum,
+    "t": _reversed,
     "shifted_window_attention": _window_attention,
     "_patch_merging_pad": _patch_merging,
 }

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 def rf(
     model: Annotated[str, typer.Argument(help="Model_3, path/to/file.py:Net, package.module:Net, or a notation.")],
     input_shape: Annotated[str | None, typer.Option("--input", help="Channels x height x width: 1x28x28.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Of this layer alone, and what its cells see.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Follow gates and statistics of the map, too.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw the field of the centre: .png, .svg or .pdf.")] = None,
+    effective: Annotated[
+        bool, typer.Option("--effective", help="Measure, too, how strongly the centre depends on each pixel.")
+    ] = False,
+    data: Annotated[str | None, typer.Option(help="Images for that: a data set; by default noise, or mnist.")] = None,
     models: ModelsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -27,17 +34,27 @@ def rf(
 
     Example: budgetnet rf Model_3
     """
-    from budgetnet.models import find, locate
-    from budgetnet.notation import is_notation, parse, parse_shape
-    from budgetnet.table import receptive_field
+    from budgetnet.inspection import Inspection, check_plot
+    from budgetnet.models import locate
+    from budgetnet.notation import is_notation, parse_shape
 
-    shape = None if input_shape is None else parse_shape(input_shape)
-    if is_notation(model):
-        table = receptive_field(parse(model), shape, model)
-    else:
+    if plot is not None:
+        check_plot(plot)
+    if not is_notation(model):
         announce(locate(model, models))
-        table = receptive_field(find(model, models).module(), shape, model)
-    typer.echo(json.dumps(table.to_dict()) if as_json else str(table))
+    shape = None if input_shape is None else parse_shape(input_shape)
+    found = Inspection.of(model, shape, models, strict=strict)
+    shown = found.table if layer is None else found.table.layer(layer)
+    measured = found.measure(layer, data) if effective else None
+    if plot is not None:
+        found.draw(plot, layer, measured, data)
+    if as_json:
+        told = shown.to_dict() | ({"effective": measured.to_dict()} if measured else {})
+        typer.echo(json.dumps(told))
+        return
+    typer.echo(str(shown))
+    if measured:
+        typer.echo(str(measured))
 
 
 def export(

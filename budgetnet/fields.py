@@ -14,7 +14,7 @@ from functools import lru_cache
 from budgetnet.architecture import Architecture, Block, Form, Style, Transition, piece_graph, piece_shape
 from budgetnet.errors import ArchitectureError
 from budgetnet.layers import Concat, Conv, Flatten, Graph, Layer, Linear, Shape, input_shapes, shapes_of
-from budgetnet.traced import Attention, Counted, Taken, TransposedConv
+from budgetnet.traced import Attention, Counted, Product, Taken, TransposedConv
 from budgetnet.views import Adaptive, Interval, Slide, View
 
 
@@ -171,8 +171,8 @@ def _channels(layer: Layer, entering: Sequence[Sequence[Field]], width: int) -> 
     """Per channel that comes out, the field of what goes into it."""
     if isinstance(layer, Concat):
         return [field for channels in entering for field in channels]
-    if isinstance(layer, Flatten | Linear | Attention):
-        return [_together(entering[0])] * width
+    if isinstance(layer, Flatten | Linear | Attention | Product):
+        return [_joined([_together(channels) for channels in entering])] * width
     if isinstance(layer, Conv | TransposedConv):
         size = len(entering[0]) // layer.groups
         parts = [_together(entering[0][first : first + size]) for first in range(0, len(entering[0]), size)]

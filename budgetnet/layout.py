@@ -19,7 +19,10 @@ from budgetnet.views import View, view_of
 
 @dataclass(frozen=True, slots=True)
 class Factor:
-    """Part of an index: ``size`` steps along ``axis`` (0 the channels, 1 … the map's axes), ``step`` indices each."""
+    """Part of an index: ``size`` steps along ``axis`` (0 the channels, 1 … the map's axes), ``step`` indices each.
+
+    The images of the batch are an axis, too, for windows of a map are often put beside each other as if they were such.
+    """
 
     axis: int
     size: int
@@ -29,18 +32,23 @@ class Factor:
 Dimension = tuple[Factor, ...]
 """What one dimension of a tensor runs through, the slowest factor first; empty where it has one index only."""
 
+BATCH = 2  # images in a traced batch; not 1, so that the batch cannot be taken for an axis of one cell
+BATCH_AXIS = -1
+IMAGES = (Factor(BATCH_AXIS, BATCH, 1),)
+"""The batch as a dimension."""
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The dimensions of a tensor, without the batch, over the axes of the map ``of``."""
+    """The dimensions of a tensor over the batch and the axes of the map ``of``, whose shape is without the batch."""
 
     of: Shape
     dims: tuple[Dimension, ...]
 
     @classmethod
     def plain(cls, of: Shape) -> Layout:
-        """Channels first, then the map, as torch's convolutions have it."""
-        return cls(of, tuple(_merged([Factor(axis, size, 1)]) for axis, size in enumerate(of)))
+        """Images, then channels, then the map, as torch's convolutions have it."""
+        return cls(of, (IMAGES, *(_merged([Factor(axis, size, 1)]) for axis, size in enumerate(of))))
 
     @property
     def is_plain(self) -> bool:
@@ -49,7 +57,7 @@ class Layout:
 
     @property
     def shape(self) -> Shape:
-        """The tensor's shape without the batch."""
+        """The tensor's shape."""
         return tuple(prod(factor.size for factor in dim) for dim in self.dims)
 
     def axes(self, dims: Iterable[int]) -> set[int]:
@@ -57,18 +65,20 @@ class Layout:
         return {factor.axis for dim in dims for factor in self.dims[dim]}
 
     def axis(self, dim: int) -> int | None:
-        """The one axis that a dimension runs through, all of it, in order; None where it is not so simple."""
+        """The one axis of the map that a dimension runs through, whole and in order; None where it is not so simple."""
         if not self.dims[dim]:  # one position: of the axes that have only one, the one in this place
             single = [axis for axis, size in enumerate(self.of) if size == 1]
             empty = [other for other, factors in enumerate(self.dims) if not factors]
             return single[empty.index(dim)] if len(single) == len(empty) else None
         axis = self.dims[dim][0].axis
+        if axis == BATCH_AXIS:
+            return None
         return axis if self.dims[dim] == _merged([Factor(axis, self.of[axis], 1)]) else None
 
     def is_row(self, dim: int) -> bool:
         """Whether the dimension runs through all cells of the map, row by row."""
         cells = self.of[1:]
-        if self.shape[dim] != prod(cells) or 0 in self.axes([dim]):
+        if self.shape[dim] != prod(cells) or min(self.axes([dim]), default=0) < 1:
             return False
         parts = self.reshaped((*self.shape[:dim], *cells, *self.shape[dim + 1 :]))
         return all(size == 1 or parts.axis(dim + i) == i + 1 for i, size in enumerate(cells))
@@ -105,6 +115,11 @@ class Layout:
         of = (*self.of[:axis], size, *self.of[axis + 1 :])
         return Layout(of, (*self.dims[:dim], _merged([Factor(axis, size, 1)]), *self.dims[dim + 1 :]))
 
+    def indices(self, dim: int, axis: int) -> list[int]:
+        """Along a dimension, what each position adds to the index on an axis of the map."""
+        steps = [[i * f.step if f.axis == axis else 0 for i in range(f.size)] for f in self.dims[dim]]
+        return [sum(index) for index in product(*steps)]
+
     def taps(self, dims: Iterable[int], axis: int) -> list[list[int]]:
         """For each index along an axis, those that some of the dimensions lead to from there."""
         free = [factor for dim in dims for factor in self.dims[dim] if factor.axis == axis]
@@ -124,25 +139,18 @@ class Layout:
 
         Raises ArchitectureError where it has not as many axes, or one has gone into another's place.
         """
-        axes = len(self.of) - 1
-        if len(self.dims) != axes + 1:
-            raise ArchitectureError(f"a tensor of shape {self.shape} is no map of {axes} axes")
+        axes = range(1, len(self.of))
+        if len(self.dims) != len(self.of) + 1 or self.dims[0] != IMAGES:
+            raise ArchitectureError(f"a tensor of shape {self.shape} is no map of {len(axes)} axes")
         seen = []
-        for axis in range(1, axes + 1):
-            instead = self.axes([axis]) and axis not in self.axes([axis])
-            if instead or axis in self.axes(dim for dim in range(1, axes + 1) if dim != axis):
+        for axis in axes:
+            here = self.axes([axis + 1])
+            if (here and axis not in here) or axis in self.axes(1 + other for other in axes if other != axis):
                 raise ArchitectureError("the axes of the map have changed places")
-            in_channels = self.taps([0], axis)
-            seen.append(view_of([in_channels[start] for start in _starts(self.dims[axis], axis)]))
-        in_cells = self.axes(range(1, axes + 1))
-        channels = tuple(_starts(self.dims[0], 0))
-        return Taken("rearrange", channels, tuple(seen), mixed=0 in in_cells)
-
-
-def _starts(dim: Dimension, axis: int) -> list[int]:
-    """Along a dimension, the index on ``axis`` that each position stands for."""
-    steps = [[i * f.step if f.axis == axis else 0 for i in range(f.size)] for f in dim]
-    return [sum(index) for index in product(*steps)]
+            in_channels = self.taps([1], axis)
+            seen.append(view_of([in_channels[index] for index in self.indices(axis + 1, axis)]))
+        mixed = 0 in self.axes(1 + axis for axis in axes)
+        return Taken("rearrange", tuple(self.indices(1, 0)), tuple(seen), mixed)
 
 
 def _merged(factors: Sequence[Factor]) -> Dimension:

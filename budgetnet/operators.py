@@ -38,12 +38,13 @@ class Map:
 
     @property
     def shape(self) -> Shape:
-        """torch's, without the batch."""
-        return self.layout.shape
+        """Of the map, without the batch."""
+        return self.layout.of
 
-    def axis(self, dim: int) -> int:
-        """A torch dimension of the batched tensor as an index into ``shape``; -1 for the batch."""
-        return dim % (len(self.shape) + 1) - 1
+    @property
+    def rank(self) -> int:
+        """Dimensions of the tensor, the batch included."""
+        return len(self.layout.dims)
 
 
 class Unknown(Exception):
@@ -232,7 +233,7 @@ def _nothing(out: Shape, input: Map, *rest: Any, **more: Any) -> tuple[Layer, ..
 _CELLWISE = (
     *("relu6", "selu", "celu", "prelu", "rrelu", "softplus", "softsign", "hardtanh", "hardsigmoid", "hardshrink"),
     *("softshrink", "tanhshrink", "threshold", "logsigmoid", "clamp", "clip", "abs", "neg", "exp", "log", "sqrt"),
-    *("square", "pow", "rsqrt", "erf", "sin", "cos", "local_response_norm"),
+    *("square", "pow", "rsqrt", "erf", "sin", "cos", "masked_fill", "local_response_norm"),
 )
 
 _NOTHING = (
@@ -287,17 +288,11 @@ KEEPING = frozenset(
 # --- layers of torch.nn: the operator each calls, and with what -------------------------------------------------------
 
 
-FOREIGN = frozenset({("torchvision.models.maxvit", "RelativePositionalMultiHeadAttention")})
-"""Modules from elsewhere, (Python module, class), that count as one layer."""
-
-
 def torch_layer(module: nn.Module) -> type[nn.Module] | None:
     """The class of torch.nn whose forward ``module`` runs, or None for a container or a forward of the user's own."""
     for kind in type(module).__mro__:
         if not issubclass(kind, nn.Module) or kind is nn.Module or issubclass(kind, nn.Sequential):
             continue
-        if (kind.__module__, kind.__name__) in FOREIGN:
-            return kind
         if kind.__module__.startswith(("torch.nn.modules", "torch.ao.nn")):
             same = all(
                 getattr(type(module), name, None) is getattr(kind, name, None) for name in ("forward", "_conv_forward")
@@ -358,8 +353,7 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "PixelUnshuffle": ("pixel_unshuffle", ("downscale_factor",)),
     "ChannelShuffle": ("channel_shuffle", ("groups",)),
     "Unflatten": ("unflatten", ()),
-    "MultiheadAttention": ("multi_head_attention", ("embed_dim",)),
-    "RelativePositionalMultiHeadAttention": ("relative_attention", ()),
+    "MultiheadAttention": ("multi_head_attention", ("embed_dim", "batch_first")),
     "LocalResponseNorm": ("local_response_norm", ()),
     "Softmax": ("softmax", ("dim",)),
     "LogSoftmax": ("log_softmax", ("dim",)),

@@ -5,37 +5,31 @@ Reads a graph of layers, so it serves an Architecture (without torch) and any tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from html import escape
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from budgetnet.architecture import Architecture
+from budgetnet.columns import COLUMNS, bare, sides, times, type_name
 from budgetnet.cost import peak_activations
 from budgetnet.errors import ModelError
-from budgetnet.fields import Field, extent, fields_of, image_axis
-from budgetnet.layers import (
-    ACTIVATIONS,
-    Activation,
-    AdaptivePool,
-    Conv,
-    Flatten,
-    Graph,
-    Layer,
-    Linear,
-    Node,
-    Pool,
-    Shape,
-    input_shapes,
-    shapes_of,
-)
+from budgetnet.fields import Axis, Field, extent, fields_of, image_axis
+from budgetnet.layers import AdaptivePool, Conv, Flatten, Graph, Layer, Node, Pool, Shape, input_shapes, shapes_of
 from budgetnet.notation import parse
-from budgetnet.traced import Attention, Broadcast, Counted, Elementwise, Norm, Pad, Taken, TransposedConv
+from budgetnet.traced import Pad, Taken, TransposedConv
+from budgetnet.views import Interval
 
 if TYPE_CHECKING:
     from torch import nn
 
+
+_MOVING = frozenset(
+    ("Flatten", "Dropout", "Identity", "Concat", "Tokens", "getitem", "chunk", "split", "roll", "flip", "rearrange")
+)
+"""Types that only move or drop values."""
 
 DEFAULT_INPUT: Shape = (1, 28, 28)
 
@@ -73,7 +67,9 @@ class ReceptiveFieldTable:
     output_receptive_field: of the network's output. Sizes are in input pixels, unclipped: they may exceed the input.
     unused_params: included in ``params``, but never read by forward. strictly_global: layers that, strictly, let every
     cell see what statistics of the whole map say: normalisations over the map (group, layer, instance norm) and gates
-    (squeeze-and-excite). The fields are those of the values, along the convolutions, unless ``strict``.
+    (squeeze-and-excite). The fields are those of the values, along the convolutions, unless ``strict``. misaligned:
+    where branches join whose fields have other centres or jumps. fields: of every row, cell by cell; not part of the
+    dictionary.
     """
 
     title: str
@@ -90,6 +86,8 @@ class ReceptiveFieldTable:
     unused_params: int = 0
     strictly_global: tuple[str, ...] = ()
     strict: bool = False
+    misaligned: tuple[str, ...] = ()
+    fields: tuple[Field, ...] = field(default=(), compare=False)
 
     def row(self, name: str) -> Row:
         """The row of one layer. Raises ModelError when there is none of this name."""
@@ -98,43 +96,60 @@ class ReceptiveFieldTable:
                 return row
         raise ModelError(f"{self.title} has no layer {name!r}; it has {', '.join(row.name for row in self.rows)}")
 
+    @property
+    def uncounted(self) -> dict[str, int]:
+        """Types of layers that compute something and have no MACs, and how many there are of each."""
+        return dict(Counter(row.type for row in self.rows if not row.macs and row.type not in _MOVING).most_common())
+
     def row_sees_all(self, name: str) -> bool:
         """Whether every cell of this layer's output sees the whole input."""
         return any(row.sees_all for row in self.rows if row.name == name)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able: every field, tuples as lists."""
-        data = asdict(self)
-        return {key: _listed(value) for key, value in data.items()}
+        whole = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("rows", "fields")}
+        whole |= {"uncounted": self.uncounted, "rows": [asdict(row) for row in self.rows]}
+        return {key: _listed(value) for key, value in whole.items()}
+
+    def layer(self, name: str) -> LayerField:
+        """One layer, and what its first, middle and last cell see. Raises ModelError when none has this name."""
+        row = self.row(name)
+        axes = self.fields[self.rows.index(row)]
+        lengths = [len(axis.intervals) for axis in axes]
+        cells = [(0,) * len(axes), tuple(n // 2 for n in lengths), tuple(n - 1 for n in lengths)]
+        seen = {cell: tuple(axis.intervals[i] for axis, i in zip(axes, cell, strict=True)) for cell in cells}
+        return LayerField(self.title, self.input_shape, row, tuple(seen.items()))
 
     def cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Headings and, for each layer, its cells as text; columns that say nothing here are left out."""
-        columns = [column for column in _COLUMNS if column.tells(self.rows)]
+        columns = [column for column in COLUMNS if column.tells(self.rows)]
         return tuple(c.heading for c in columns), [tuple(c.text(row) for c in columns) for row in self.rows]
 
     def totals(self) -> list[str]:
         """The whole network in a few lines."""
-        size, pixels = _pixels(self.receptive_field), _times(self.input_shape[1:])
+        size, pixels = sides(self.receptive_field), times(self.input_shape[1:])
         covers = "covers" if self.covers_input else "does not cover"
         seen = "global" if self.row_sees_all(self.feature_layer) and None in self.jump else size
         lines = [
-            f"receptive field {seen} after {self.feature_layer}, jump {_pixels(self.jump)}; "
-            f"{covers} the input {pixels}",
-            f"receptive field of the output {_pixels(self.output_receptive_field)}",
+            f"receptive field {seen} after {self.feature_layer}, jump {sides(self.jump)}; {covers} the input {pixels}",
+            f"receptive field of the output {sides(self.output_receptive_field)}",
+            *([f"branches that do not align: {_some(self.misaligned)}"] if self.misaligned else []),
             f"params {self.params:,} · MACs {self.macs:,} · peak activations {self.peak_activations:,}",
         ]
         if not self.input_shape[1:]:
-            lines = lines[2:]
+            lines = lines[-1:]
+        if self.uncounted:
+            lines.append("without MACs: " + " · ".join(f"{count} {type_}" for type_, count in self.uncounted.items()))
         if self.unused_params:
             lines.append(f"{self.unused_params:,} of the params are never read by forward")
         if self.strictly_global:
-            names = ", ".join(self.strictly_global[:3]) + (", …" if len(self.strictly_global) > 3 else "")
             follows = "follows" if self.strict else "leaves out (--strict follows them)"
-            lines.append(f"global, strictly, by gates or statistics of the map, which this {follows}: {names}")
+            who = _some(self.strictly_global)
+            lines.append(f"global, strictly, by gates or statistics of the map, which this {follows}: {who}")
         return lines
 
     def __str__(self) -> str:
-        shown = [column for column in _COLUMNS if column.tells(self.rows)]
+        shown = [column for column in COLUMNS if column.tells(self.rows)]
         heading = tuple(column.short or column.heading for column in shown)
         rows = [tuple(column.text(row) for column in shown) for row in self.rows]
         widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
@@ -155,7 +170,7 @@ class ReceptiveFieldTable:
     __repr__ = __str__
 
     def _caption(self) -> str:
-        return f"{self.title} · input {_times(self.input_shape)}"
+        return f"{self.title} · input {times(self.input_shape)}"
 
     def _repr_html_(self) -> str:
         heading, rows = self.cells()
@@ -166,6 +181,29 @@ class ReceptiveFieldTable:
             f"<table><caption>{escape(self._caption())}</caption><thead><tr>{head}</tr></thead>"
             f"<tbody>{body}</tbody></table><p>{totals}</p>"
         )
+
+
+@dataclass(frozen=True)
+class LayerField:
+    """One layer of a table. seen: cells, and the first and last pixel that each sees, axis by axis (None: padding)."""
+
+    title: str
+    input_shape: Shape
+    row: Row
+    seen: tuple[tuple[tuple[int, ...], tuple[Interval | None, ...]], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        seen = [{"cell": list(cell), "pixels": _listed(pixels)} for cell, pixels in self.seen]
+        return {"title": self.title, "input_shape": list(self.input_shape), **_listed(asdict(self.row)), "seen": seen}
+
+    def __str__(self) -> str:
+        told = [(column.heading, column.text(self.row)) for column in COLUMNS]
+        lines = [f"{heading:<9} {text}" for heading, text in told if text]
+        for cell, pixels in self.seen:
+            ends = [f"{ends[0]}–{ends[1]}" if ends else "padding only" for ends in pixels]
+            lines.append(f"cell {times(cell)} sees pixels {' × '.join(ends)} of {times(self.input_shape[1:])}")
+        return "\n".join(lines)
 
 
 def receptive_field(
@@ -217,13 +255,13 @@ def tabulate(
 ) -> ReceptiveFieldTable:
     """The table of a graph of layers. ``unused_params`` are added to its own."""
     shapes = shapes_of(graph, input_shape)
-    fields = fields_of(graph, input_shape, strict=strict)
+    seen_by = fields_of(graph, input_shape, strict=strict)
     rows = tuple(
         _row(node, input_shapes(node, shapes, input_shape), shape, field, input_shape[1:])
-        for node, shape, field in zip(graph, shapes, fields, strict=True)
+        for node, shape, field in zip(graph, shapes, seen_by, strict=True)
     )
     feature = _last_feature_map(graph, shapes, input_shape)
-    field = tuple(map(image_axis, input_shape[1:])) if feature < 0 else fields[feature]
+    field = tuple(map(image_axis, input_shape[1:])) if feature < 0 else seen_by[feature]
     seen = extent(field)
     return ReceptiveFieldTable(
         title=title,
@@ -232,7 +270,7 @@ def tabulate(
         feature_layer="the input" if feature < 0 else graph[feature].name,
         jump=tuple(axis.jump for axis in field),
         receptive_field=seen,
-        output_receptive_field=extent(fields[-1]),
+        output_receptive_field=extent(seen_by[-1]),
         covers_input=all(size >= pixels for size, pixels in zip(seen, input_shape[1:], strict=True)),
         params=sum(row.params for row in rows) + unused_params,
         macs=sum(row.macs for row in rows),
@@ -242,7 +280,27 @@ def tabulate(
             node.name for node in graph if _is_strictly_global(node, input_shapes(node, shapes, input_shape))
         ),
         strict=strict,
+        misaligned=_misaligned(graph, shapes, input_shape, seen_by),
+        fields=tuple(seen_by),
     )
+
+
+def _misaligned(graph: Graph, shapes: Sequence[Shape], input_shape: Shape, fields: Sequence[Field]) -> tuple[str, ...]:
+    """Joins of branches whose cells are centred on different pixels (Araujo et al. 2019, "Alignment issues")."""
+    source = tuple(map(image_axis, input_shape[1:]))
+    found = []
+    for node in graph:
+        followed = [node.inputs[i] for i in node.layer.followed(*input_shapes(node, shapes, input_shape))]
+        entering = [fields[index] if index >= 0 else source for index in followed]
+        if len({tuple(map(_grid, field)) for field in entering if all(None not in _grid(axis) for axis in field)}) > 1:
+            found.append(node.name)
+    return tuple(found)
+
+
+def _grid(axis: Axis) -> tuple[float | None, int | None]:
+    """Centre of the first field, in pixels, and the distance to the next."""
+    centred = axis.start is not None and axis.size is not None
+    return axis.start + (axis.size - 1) / 2 if centred else None, axis.jump  # type: ignore[operator]
 
 
 def _is_strictly_global(node: Node, inputs: Sequence[Shape]) -> bool:
@@ -253,7 +311,7 @@ def _is_strictly_global(node: Node, inputs: Sequence[Shape]) -> bool:
 
 def _row(node: Node, inputs: Sequence[Shape], output: Shape, field: Field, seen: Shape) -> Row:
     """``seen``: the pixels along each axis of the input."""
-    layer = _bare(node.layer)
+    layer = bare(node.layer)
     window = layer if isinstance(layer, Conv | Pool | TransposedConv) else None
     return Row(
         name=node.name,
@@ -271,30 +329,6 @@ def _row(node: Node, inputs: Sequence[Shape], output: Shape, field: Field, seen:
         macs=node.layer.macs(*inputs),
         sees_all=all(set(axis.intervals) == {(0, pixels - 1)} for axis, pixels in zip(field, seen, strict=True)),
     )
-
-
-def _bare(layer: Layer) -> Layer:
-    return layer.layer if isinstance(layer, Counted) else layer
-
-
-def type_name(layer: Layer) -> str:
-    """What a person calls a layer: "MaxPool", "GlobalAvgPool", "ReLU", "GroupNorm"."""
-    layer = _bare(layer)
-    if isinstance(layer, Pool):
-        return f"{layer.kind.capitalize()}Pool"
-    if isinstance(layer, AdaptivePool):
-        return f"{'Global' if set(layer.output) == {1} else 'Adaptive'}{layer.kind.capitalize()}Pool"
-    if isinstance(layer, Activation):
-        return ACTIVATIONS[layer.kind]
-    if isinstance(layer, Norm):
-        return f"{'RMS' if layer.kind == 'rms' else layer.kind.capitalize()}Norm"
-    if isinstance(layer, Elementwise | Broadcast | Taken | Attention):
-        return layer.name
-    if isinstance(layer, Linear):
-        return "Linear"
-    if isinstance(layer, TransposedConv):
-        return "ConvTranspose"
-    return "Conv" if isinstance(layer, Conv) else type(layer).__name__
 
 
 def _last_feature_map(graph: Graph, shapes: Sequence[Shape], input_shape: Shape) -> int:
@@ -322,63 +356,11 @@ def _ends_the_map(layer: Layer, shape: Shape) -> bool:
     return covering or isinstance(layer, Flatten)
 
 
-# --- as text ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Column:
-    """A heading, how a cell reads, and the texts that need no column when there is nothing else; ``short`` heads it
-    where space is short."""
-
-    heading: str
-    text: Callable[[Row], str]
-    idle: tuple[str, ...] = ()
-    left: bool = False
-    short: str = ""
-
-    def tells(self, rows: Sequence[Row]) -> bool:
-        return not self.idle or not {self.text(row) for row in rows} <= {*self.idle, ""}
-
-
-def _times(values: Sequence[object]) -> str:
-    return "×".join(map(str, values))
-
-
-def _pixels(values: Sequence[int | None] | None) -> str:
-    """One number where the axes agree, ``3×5`` where they differ, – where it is not defined."""
-    if values is None:
-        return ""
-    shown = ["–" if value is None else str(value) for value in values]
-    return shown[0] if len(set(shown)) == 1 else _times(shown)
-
-
-def _field(row: Row) -> str:
-    """Its size, or that every cell sees everything where there is no grid to measure, as after attention."""
-    return "global" if row.sees_all and None in row.jump else _pixels(row.receptive_field)
-
-
-def _count(value: int) -> str:
-    return f"{value:,}" if value else ""
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f", … ({len(names)} in all)" if len(names) > 3 else "")
 
 
 def _listed(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _listed(item) for key, item in value.items()}
     return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-_COLUMNS = (
-    _Column("layer", lambda row: row.name, left=True),
-    _Column("type", lambda row: row.type, left=True),
-    _Column("kernel", lambda row: _pixels(row.kernel), idle=("",), short="k"),
-    _Column("stride", lambda row: _pixels(row.stride), idle=("1",), short="s"),
-    _Column("padding", lambda row: _pixels(row.padding), idle=("0",), short="p"),
-    _Column("dilation", lambda row: _pixels(row.dilation), idle=("1",), short="d"),
-    _Column("groups", lambda row: str(row.groups or ""), idle=("1",), short="g"),
-    _Column("output", lambda row: _times(row.output)),
-    _Column("jump", lambda row: _pixels(row.jump), idle=("",)),
-    _Column("field", _field, idle=("",)),
-    _Column("start", lambda row: _pixels(row.start), idle=("0",)),
-    _Column("params", lambda row: _count(row.params)),
-    _Column("MACs", lambda row: _count(row.macs)),
-)

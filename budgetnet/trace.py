@@ -23,11 +23,9 @@ from torch.utils import _pytree as pytree
 from budgetnet.arrangements import ARRANGEMENTS, Made, Result
 from budgetnet.errors import ArchitectureError, ModelError, TraceError
 from budgetnet.layers import Graph, Layer, Node, Shape, shapes_of
-from budgetnet.layout import Layout
+from budgetnet.layout import BATCH, Layout
 from budgetnet.operators import KEEPING, MODULES, OPERATORS, Map, Unknown, settings, torch_layer, written
 from budgetnet.traced import Counted
-
-BATCH = 2  # not 1, so that the batch cannot be taken for an axis of one cell
 
 
 def trace(module: nn.Module, input_shape: Shape) -> Graph:
@@ -37,16 +35,48 @@ def trace(module: nn.Module, input_shape: Shape) -> Graph:
     module is named after the module whose forward does it. Raises ModelError when ``forward`` fails on such an input,
     TraceError when its graph cannot be read off.
     """
-    if torch_layer(module) is not None:  # a layer by itself is named by its class
-        module = nn.Sequential(OrderedDict({type(module).__name__: module}))
-    with _undisturbed(module):
-        recorder = _Recorder(module, input_shape)
-        for node in _operations(module, input_shape).nodes:
-            recorder.visit(node)
+    module = _in_a_container(module)
+    with undisturbed(module):
+        recorder = _recorded(module, input_shape)
     graph = _used(recorder.steps, recorder.result)
     if not graph:
         raise TraceError(f"{type(module).__name__} has no layers: its output is its input")
     return graph
+
+
+def feature(module: nn.Module, input_shape: Shape, layer: str) -> tuple[nn.Module, Layout]:
+    """``module`` as far as one layer of its traced graph, and how the tensor that this gives holds the layer's map.
+
+    It shares the parameters of ``module``. Raises as ``trace`` does, and ModelError where there is no such layer.
+    """
+    module = _in_a_container(module)
+    with undisturbed(module):
+        recorder = _recorded(module, input_shape)
+        if layer not in recorder.nodes:
+            raise ModelError(f"{type(module).__name__} has no layer {layer!r}; it has {', '.join(recorder.nodes)}")
+        end = recorder.nodes[layer]
+        graph = fx.Graph()
+        copies: dict[fx.Node, fx.Node] = {}
+        for node in end.graph.nodes:
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+            if node is end:
+                break
+        graph.output(copies[end])
+        return fx.GraphModule(module, graph), recorder.layout(end)
+
+
+def _in_a_container(module: nn.Module) -> nn.Module:
+    """A layer by itself is named by its class."""
+    if torch_layer(module) is None:
+        return module
+    return nn.Sequential(OrderedDict({type(module).__name__: module}))
+
+
+def _recorded(module: nn.Module, input_shape: Shape) -> _Recorder:
+    recorder = _Recorder(module, input_shape)
+    for node in _operations(module, input_shape).nodes:
+        recorder.visit(node)
+    return recorder
 
 
 def unused_params(module: nn.Module, graph: Graph, input_shape: Shape) -> int:
@@ -66,7 +96,7 @@ def _reason(error: BaseException) -> str:
 
 
 @contextmanager
-def _undisturbed(module: nn.Module) -> Iterator[None]:
+def undisturbed(module: nn.Module) -> Iterator[None]:
     """Eval mode, no gradients, no warnings; afterwards modes, buffers, attributes and random state are as before."""
     modes = [(part, part.training) for part in module.modules()]
     buffers = [(buffer, buffer.clone(), buffer._version) for buffer in module.buffers()]
@@ -150,6 +180,7 @@ class _Recorder:
         self.input_shape = input_shape
         self.steps: list[_Step] = []
         self.result = -1
+        self.nodes: dict[str, fx.Node] = {}  # by the name of the layer that each ends with
         self._values: dict[fx.Node, Any] = {}
         self._held: dict[fx.Node, _Held] = {}  # tensors that depend on the input
         self._parts: dict[fx.Node, tuple[_Held | None, ...]] = {}  # … of operations with several results
@@ -226,7 +257,9 @@ class _Recorder:
                 f"{place}: {_described(node, self.module)} takes several results at once, which is not known"
             )
         part = parts[index]
-        assert part is not None, node
+        if part is None:
+            what = _described(node.all_input_nodes[0], self.module)
+            raise TraceError(f"{place}: result {index} of the operator {what} is not known")
         self._held[node] = part
 
     def _make(self, node: fx.Node, place: str, value: Any) -> None:
@@ -240,7 +273,7 @@ class _Recorder:
         held: list[_Held | None] = []
         for index, (made, tensor) in enumerate(zip(makes, values, strict=True)):
             parted = f"{name}[{index}]" if len(makes) > 1 and name else name
-            held.append(self._keep(node, parted, made, inputs, tuple(tensor.shape[1:])) if made else None)
+            held.append(self._keep(node, parted, made, inputs, tuple(tensor.shape)) if made else None)
         if isinstance(result, tuple):
             self._parts[node] = tuple(held)
         else:
@@ -272,6 +305,10 @@ class _Recorder:
                 raise TraceError(f"{place}: {what}: {error}") from None
             raise TraceError(f"{place}: the operator {what} {why}, so its layers cannot be read off") from None
 
+    def layout(self, node: fx.Node) -> Layout:
+        """How torch holds what a node makes."""
+        return self._held[node].layout
+
     def _argument(self, node: fx.Node) -> Any:
         return Map(self._held[node].layout) if node in self._held else self._values[node]
 
@@ -285,10 +322,12 @@ class _Recorder:
                 for index, (source, layers) in enumerate(zip(sources, made.each, strict=True))
             )
         source = self._append(name, made.layers, sources, parameters)
+        if source >= 0:
+            self.nodes.setdefault(self.steps[source].name, node)
         of = self._shape(source)
         if of != made.layout.of or made.layout.shape != shape:
-            what = _described(node, self.module)
-            raise TraceError(f"{name}: {what} makes {written(shape)} where its record has {written(made.layout.shape)}")
+            what, has = _described(node, self.module), written(made.layout.shape[1:])
+            raise TraceError(f"{name}: {what} makes {written(shape[1:])} where its record has {has}")
         return _Held(source, made.layout)
 
     def _append(
@@ -364,13 +403,13 @@ _NAMED = (OPERATORS.keys() | ARRANGEMENTS.keys()) - {"getitem"}
 def _made(name: str, value: Any, args: Any, kwargs: Any) -> Result:
     """What the operator of that name amounts to. Raises Unknown, ArchitectureError, TypeError."""
     tensors = [item for item in (value if isinstance(value, list | tuple) else (value,)) if item is not None]
-    if not all(isinstance(item, Tensor) and item.ndim > 0 and item.shape[0] == BATCH for item in tensors):
-        raise Unknown("does not give tensors with a batch")
-    shapes = [tuple(item.shape[1:]) for item in tensors]
+    if not all(isinstance(item, Tensor) for item in tensors):
+        raise Unknown("does not give tensors")
     if name not in ARRANGEMENTS and name not in OPERATORS:
         raise Unknown
     if name in OPERATORS and not isinstance(value, Tensor):
         raise Unknown("gives several results, which its record does not know")
+    shapes = [tuple(item.shape) for item in tensors]
     out = shapes[0] if isinstance(value, Tensor) else shapes
     layouts = _layouts((args, kwargs))
     try:
@@ -386,10 +425,10 @@ def _arranged(name: str, out: Any, layouts: list[Layout], args: Any, kwargs: Any
     if name in ARRANGEMENTS:
         return ARRANGEMENTS[name](out, *args, **kwargs)
     if name in KEEPING and len(set(layouts)) == 1:
-        return Made(OPERATORS[name](out, *args, **kwargs), layouts[0])
+        return Made(OPERATORS[name](layouts[0].of, *args, **kwargs), layouts[0])
     if not all(layout.is_plain for layout in layouts):
         raise Unknown("needs a map with its channels first")
-    return Made(OPERATORS[name](out, *args, **kwargs), Layout.plain(out))
+    return Made(OPERATORS[name](out[1:], *args, **kwargs), Layout.plain(out[1:]))
 
 
 def _after(each: tuple[tuple[Layer, ...], ...], result: Result) -> Result:
@@ -413,7 +452,7 @@ def _layouts(arguments: Any) -> list[Layout]:
 
 
 def _read_as_maps(arguments: Any) -> Any:
-    return pytree.tree_map_only(Map, lambda each: Map(Layout.plain(each.shape)), arguments)
+    return pytree.tree_map_only(Map, lambda each: Map(Layout.plain(each.layout.shape[1:])), arguments)
 
 
 def _as_map(layout: Layout) -> tuple[Layer, ...]:

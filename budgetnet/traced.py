@@ -222,6 +222,26 @@ class Attention(Layer):
 
 
 @dataclass(frozen=True, slots=True)
+class Product(Layer):
+    """A matrix product of two maps, as attention is written by hand: each cell sees what it saw in either.
+
+    width: channels that come out. products: multiply-accumulates.
+    """
+
+    name: str
+    width: int
+    products: int
+
+    def out_shape(self, *shapes: Shape) -> Shape:
+        if shapes[0][1:] != shapes[1][1:]:
+            raise ArchitectureError(f"{self.name} cannot join maps of {' and '.join(map(str, shapes))}")
+        return (self.width, *shapes[0][1:])
+
+    def macs(self, *shapes: Shape) -> int:
+        return self.products
+
+
+@dataclass(frozen=True, slots=True)
 class Tokens(Layer):
     """The cells of a map in a row, after ``extra`` positions that see nothing, such as a class token."""
 

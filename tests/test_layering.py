@@ -23,15 +23,15 @@ LAYERS = {
     **dict.fromkeys(("architecture", "notation", "dimension", "comparison", "words", "traced", "layout"), 2),
     **dict.fromkeys(("cost", "fields", "budget"), 3),
     **dict.fromkeys(("build", "trace", "operators", "arrangements"), 4),
-    **dict.fromkeys(("audit", "data", "dataset", "kernels", "readers", "space", "table", "weights"), 5),
-    **dict.fromkeys(("augment", "captured", "fused", "picture", "stacked", "step", "train"), 6),
+    **dict.fromkeys(("audit", "data", "dataset", "kernels", "readers", "space", "table", "weights", "columns"), 5),
+    **dict.fromkeys(("augment", "captured", "fused", "picture", "stacked", "step", "train", "effective"), 6),
     **dict.fromkeys(("jobs", "executor", "ray_connection", "ray_task", "cluster"), 7),
     **dict.fromkeys(
         ("place", "study", "lock", "ledger", "progress", "candidates", "samplers", "plan", "coordinator"), 8
     ),
     **dict.fromkeys(("confirm", "evidence", "facts", "analysis", "freeze", "modelfile", "source", "models"), 9),
     **dict.fromkeys(("aim", "verdicts", "winners", "verify", "standalone", "export", "classify"), 9),
-    **dict.fromkeys(("report", "single", "display"), 9),
+    **dict.fromkeys(("report", "single", "display", "field_plot", "inspection"), 9),
     **dict.fromkeys(("options", "commands_search", "commands_winners", "commands_models"), 10),
     **dict.fromkeys(("cli", "__main__", "__init__", "model"), 10),
 }

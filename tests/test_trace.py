@@ -276,6 +276,178 @@ def test_a_number_or_a_parameter_keeps_cells_to_themselves() -> None:
     assert graph_cost(graph, (1, 8, 8)).params == sum(p.numel() for p in module.parameters())
 
 
+# --- what moves, joins or mixes cells in other ways -------------------------------------------------------------------
+
+
+def rows(module: nn.Module, shape: Shape, *, strict: bool = False) -> tuple[tuple[int, int] | None, ...]:
+    """What the cells along the first axis of the output see."""
+    return fields_of(trace(module, shape), shape, strict=strict)[-1][0].intervals
+
+
+@pytest.mark.parametrize(
+    ("module", "seen"),
+    [
+        # output j gets input i where 0 <= j + 1 - 2i <= 3
+        (nn.ConvTranspose1d(1, 1, 4, 2, 1), ((0, 0), (0, 1), (0, 1), (1, 2), (1, 2), (2, 2))),
+        (nn.Upsample(scale_factor=2), ((0, 0), (0, 0), (1, 1), (1, 1), (2, 2), (2, 2))),
+        # at (j + 0.5) / 2 - 0.5: -0.25, 0.25, 0.75, 1.25, 1.75, 2.25; clamped to 0 … 2
+        (
+            Apply(lambda self, x: F.interpolate(x, 6, mode="linear")),
+            ((0, 0), (0, 1), (0, 1), (1, 2), (1, 2), (2, 2)),
+        ),
+        # corners aligned: at 2 j / 4
+        (
+            Apply(lambda self, x: F.interpolate(x, 5, mode="linear", align_corners=True)),
+            ((0, 0), (0, 1), (1, 1), (1, 2), (2, 2)),
+        ),
+        (Apply(lambda self, x: x[:, :, 1:]), ((1, 1), (2, 2))),
+        (Apply(lambda self, x: x[..., ::2].relu()), ((0, 0), (2, 2))),
+        (Apply(lambda self, x: torch.roll(x, 1, -1)), ((2, 2), (0, 0), (1, 1))),
+        (Apply(lambda self, x: x.flip(2)), ((2, 2), (1, 1), (0, 0))),
+        (Apply(lambda self, x: torch.cat([x, x.flip(-1)], 2)), ((0, 0), (1, 1), (2, 2), (2, 2), (1, 1), (0, 0))),
+        (Apply(lambda self, x: F.softmax(x, -1)), ((0, 2), (0, 2), (0, 2))),
+        (Apply(lambda self, x: x.sum(2, keepdim=True)), ((0, 2),)),
+    ],
+)
+def test_cells_come_from_where_torch_takes_them(module: nn.Module, seen: tuple[tuple[int, int], ...]) -> None:
+    assert rows(module, (1, 3)) == seen
+
+
+def test_a_slice_keeps_the_grid() -> None:
+    """Every second cell of a 3 × 3 convolution, from the second on: jump 2, first field from pixel 1."""
+    module = Apply(lambda self, x: self.conv(x)[:, :, 1::2, :], **CONV)
+    (axis, _) = fields_of(trace(module, (1, 9, 9)), (1, 9, 9))[-1]
+    assert (axis.size, axis.jump, axis.start) == (3, 2, 1)
+
+
+def test_pixels_shuffled_apart_and_together_are_where_they_were() -> None:
+    apart = Apply(lambda self, x: F.pixel_unshuffle(x, 2))
+    assert rows(apart, (1, 4, 4)) == ((0, 1), (2, 3))
+    together = Apply(lambda self, x: F.pixel_shuffle(self.conv(x), 2), conv=nn.Conv2d(1, 4, 3, padding=1))
+    assert rows(together, (1, 3, 3)) == ((0, 1), (0, 1), (0, 2), (0, 2), (1, 2), (1, 2))
+
+
+def test_channels_that_part_keep_what_they_saw() -> None:
+    """Half of the channels go through a convolution; then the halves change places, and the untouched one is taken."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = x.chunk(2, 1)
+        both = torch.cat([self.conv(left), right], 1)
+        mixed = both.view(-1, 2, 2, 5, 5).transpose(1, 2).reshape(-1, 4, 5, 5)  # 0 2 1 3
+        return mixed[:, 1::2] if self.untouched else mixed[:, ::2]
+
+    module = Apply(forward, conv=nn.Conv2d(2, 2, 3, padding=1))
+    module.untouched = True
+    assert rows(module, (4, 5, 5)) == ((0, 0), (1, 1), (2, 2), (3, 3), (4, 4))
+    module.untouched = False
+    assert rows(module, (4, 5, 5)) == ((0, 1), (0, 2), (1, 3), (2, 4), (3, 4))
+
+
+def test_a_gate_is_told_and_followed_only_strictly() -> None:
+    module = Apply(lambda self, x: self.conv(x) * self.conv(x).mean((2, 3), keepdim=True).sigmoid(), **CONV)
+    graph = trace(module, (1, 6, 6))
+    assert [type(node.layer).__name__ for node in graph][-1] == "Broadcast"
+    assert rows(module, (1, 6, 6)) == ((0, 2), (1, 3), (2, 4), (3, 5))
+    assert rows(module, (1, 6, 6), strict=True) == ((0, 5),) * 4
+
+
+def test_statistics_over_channels_are_no_statistics_of_the_map() -> None:
+    class Last(nn.Module):
+        """As in ConvNeXt: channels last for a norm and a matrix product."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.mix = nn.LayerNorm(4), nn.Linear(4, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.mix(self.norm(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+
+    graph = trace(nn.Sequential(CONV["conv"], Last()), (1, 8, 8))
+    assert names(graph) == ["0", "1.norm", "1.mix"]
+    assert shapes_of(graph, (1, 8, 8))[-1] == (6, 6, 6)
+    assert graph_cost(graph, (1, 8, 8)).macs == 36 * 9 * 4 + 36 * 4 * 6
+    strict, free = (fields_of(graph, (1, 8, 8), strict=each)[-1] for each in (True, False))
+    assert [axis.intervals for axis in strict] == [axis.intervals for axis in free]
+    over_map = trace(nn.GroupNorm(1, 4), (4, 3, 3))
+    assert fields_of(over_map, (4, 3, 3), strict=True)[-1][0].intervals == ((0, 2),) * 3
+
+
+def test_a_class_token_sees_nothing_before_attention_and_everything_after() -> None:
+    class Tokens(nn.Module):
+        """A vision transformer's beginning: patches of 2 × 2, a class token in front, one layer of attention."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.patch, self.token = nn.Conv2d(1, 4, 2, 2), nn.Parameter(torch.zeros(1, 1, 4))
+            self.attention, self.head = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            cells = self.patch(x).flatten(2).transpose(1, 2)
+            tokens = torch.cat([self.token.expand(x.shape[0], -1, -1), cells], 1)
+            return self.head((tokens + self.attention(tokens, tokens, tokens)[0])[:, 0])
+
+    shape = (1, 4, 6)
+    graph = trace(Tokens(), shape)
+    fields = dict(zip(names(graph), fields_of(graph, shape), strict=True))
+    rows, columns = (axis.intervals for axis in fields["cat"])
+    assert rows == (None, (0, 1), (0, 1), (0, 1), (2, 3), (2, 3), (2, 3))
+    assert columns == (None, (0, 1), (2, 3), (4, 5), (0, 1), (2, 3), (4, 5))
+    assert {axis.intervals for axis in fields["attention"]} == {((0, 3),) * 7, ((0, 5),) * 7}
+    assert shapes_of(graph, shape)[-1] == (3,)
+    # 6 patches of 4 values to 4 channels; 7 tokens: 4 projections of 4 × 4, and 7 × 7 scores and sums of 4; the head
+    assert graph_cost(graph, shape).macs == 6 * 4 * 4 + 7 * 4 * 16 + 2 * 49 * 4 + 4 * 3
+    assert graph_cost(graph, shape).params == sum(p.numel() for p in Tokens().parameters())
+
+
+def test_attention_written_by_hand_in_windows() -> None:
+    """Windows of 2 × 2 put beside each other as images, as in the authors' Swin; heads, scores, weighted sums."""
+
+    class Windows(nn.Module):
+        """With torch.einsum or with ``@``."""
+
+        def __init__(self, einsum: bool) -> None:
+            super().__init__()
+            self.einsum, self.qkv, self.out = einsum, nn.Linear(4, 12), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            windows = x.view(-1, 4, 2, 2, 3, 2).permute(0, 2, 4, 3, 5, 1).reshape(-1, 4, 4)
+            q, k, v = self.qkv(windows).reshape(-1, 4, 3, 2, 2).permute(2, 0, 3, 1, 4)
+            if self.einsum:
+                scores = torch.einsum("b h i d, b h j d -> b h i j", q, k).softmax(-1)
+                mixed = torch.einsum("bhij,bhjd->bhid", scores, v)
+            else:
+                mixed = (q @ k.transpose(-2, -1) * 0.5).softmax(-1) @ v
+            mixed = self.out(mixed.transpose(1, 2).reshape(-1, 4, 4))
+            return mixed.view(-1, 2, 3, 2, 2, 4).permute(0, 5, 1, 3, 2, 4).reshape(-1, 4, 4, 6)
+
+    for einsum in (False, True):
+        graph = trace(Windows(einsum), (4, 4, 6))
+        high, wide = fields_of(graph, (4, 4, 6))[-1]
+        assert high.intervals == ((0, 1), (0, 1), (2, 3), (2, 3))
+        assert wide.intervals == ((0, 1), (0, 1), (2, 3), (2, 3), (4, 5), (4, 5))
+        # 24 cells: three projections and one of 4 × 4 channels; each attends to 4 cells, twice 4 channels
+        assert graph_cost(graph, (4, 4, 6)).macs == 24 * 4 * 16 + 2 * 24 * 4 * 4
+
+
+def test_attention_written_with_torchs_function() -> None:
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x.flatten(2).transpose(1, 2)).view(-1, 9, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(-1, 9, 8)
+
+    module = Apply(forward, qkv=nn.Linear(8, 24))
+    assert {axis.intervals for axis in fields_of(trace(module, (8, 3, 3)), (8, 3, 3))[-1]} == {((0, 2),) * 3}
+
+    def batch_first(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x.flatten(2).transpose(1, 2)).chunk(3, -1)
+        q, k, v = (each.view(-1, 9, 2, 4).transpose(1, 2) for each in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(-1, 9, 8)
+
+    module = Apply(batch_first, qkv=nn.Linear(8, 24))
+    graph = trace(module, (8, 3, 3))
+    assert {axis.intervals for axis in fields_of(graph, (8, 3, 3))[-1]} == {((0, 2),) * 3}
+    assert graph_cost(graph, (8, 3, 3)).macs == 9 * 8 * 24 + 2 * 9 * 9 * 8
+
+
 # --- parameters -------------------------------------------------------------------------------------------------------
 
 
@@ -404,8 +576,10 @@ def test_intervals_are_the_support_of_the_input_gradient(name: str) -> None:
     ("module", "message"),
     [
         (Apply(lambda self, x: torch.fft.rfft2(x).real), "fft_rfft2: the operator fft_rfft2 is not known, "),
-        (Apply(lambda self, x: x.permute(1, 0, 2, 3)), "permute: the operator Tensor.permute does not give tensors "),
-        (Apply(lambda self, x: x[1:]), "getitem: the operator getitem does not give tensors with a batch, "),
+        (
+            Apply(lambda self, x: x[1:]),
+            "getitem: the operator getitem cuts a dimension that is not one axis of the map, ",
+        ),
         (
             Apply(lambda self, x: self.mix(x), mix=nn.Linear(8, 3)),
             "mix: the operator nn.Linear is known over the channels only, ",

@@ -1,0 +1,119 @@
+"""One network as ``budgetnet rf`` looks at it: its table, the measured field of a layer, and a picture of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from budgetnet.errors import ModelError
+from budgetnet.layers import Shape
+from budgetnet.notation import is_notation, parse
+from budgetnet.table import ReceptiveFieldTable, receptive_field
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from budgetnet.effective import EffectiveField
+
+FORMATS = ("png", "svg", "pdf")
+IMAGES = 64  # of a data set, for the measured field
+
+
+def check_plot(path: Path) -> None:
+    """Raise ModelError unless a picture of this name can be written."""
+    if path.suffix[1:].lower() not in FORMATS:
+        raise ModelError(f"--plot must end in {', '.join('.' + name for name in FORMATS)}, but is {path}")
+    if not path.resolve().parent.is_dir():
+        raise ModelError(f"--plot: there is no folder {path.resolve().parent}")
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A table, and the module that it is of; a notation is built, with random weights, only when it must run."""
+
+    table: ReceptiveFieldTable
+    name: str
+    module: nn.Module | None
+
+    @classmethod
+    def of(
+        cls, name: str, input_shape: Shape | None = None, models: Path | None = None, *, strict: bool = False
+    ) -> Inspection:
+        """What ``name`` stands for: a notation, a class of a file or package; with its weights where it has some.
+
+        Executes the file. Raises ArchitectureError, ModelError, TraceError.
+        """
+        if is_notation(name):
+            return cls(receptive_field(parse(name), input_shape, name, strict=strict), name, None)
+        from budgetnet.models import find, load
+
+        weights = find(name, models).weights
+        module = load(name, weights is not None and weights.is_file(), models)
+        return cls(receptive_field(module, input_shape, name, strict=strict), name, module)
+
+    def measure(self, layer: str | None = None, data: str | None = None) -> EffectiveField:
+        """The effective field of a layer, by default the last feature map, over images of ``data`` or noise."""
+        from budgetnet.effective import effective_field
+
+        name = layer or self.table.feature_layer
+        return effective_field(self._built(), self.table.input_shape, name, self._images(data))
+
+    def draw(
+        self, path: Path, layer: str | None = None, measured: EffectiveField | None = None, data: str | None = None
+    ) -> None:
+        """Write a picture of what the centre cell of a layer sees. Raises ModelError for what is no image."""
+        from budgetnet.field_plot import plot_field
+
+        check_plot(path)
+        name = layer or self.table.feature_layer
+        axes = self.table.fields[self.table.rows.index(self.table.row(name))]
+        if len(axes) != 2:
+            raise ModelError(f"--plot needs images, but the input of {self.name} is {self.table.input_shape}")
+        box = []
+        for axis in axes:
+            middle = len(axis.intervals) // 2
+            clipped = axis.intervals[middle]
+            if axis.start is not None and axis.jump is not None and axis.size is not None:
+                first = axis.start + middle * axis.jump
+                box.append((float(first), float(first + axis.size - 1)))
+            elif clipped is None:
+                raise ModelError(f"the centre of {name} sees only padding")
+            else:
+                box.append((float(clipped[0]), float(clipped[1])))
+        plot_field(path, f"{self.name}: {name}", self._background(data), tuple(box), measured)
+
+    def _built(self) -> nn.Module:
+        if self.module is not None:
+            return self.module
+        from budgetnet.build import build
+
+        return build(parse(self.name), seed=0)
+
+    def _images(self, data: str | None) -> Tensor | None:
+        """Validation images of a data set as its networks are given them; None for noise. Raises DataError."""
+        spec = data or ("mnist" if self.table.input_shape == (1, 28, 28) else None)
+        if spec is None:
+            return None
+        from budgetnet.augment import normalise
+        from budgetnet.data import load
+        from budgetnet.errors import DataError
+
+        found = load(spec)
+        if found.input_shape != self.table.input_shape:
+            raise DataError(
+                f"data {spec}: has images {found.input_shape}, but {self.name} takes {self.table.input_shape}"
+            )
+        images = found.search_splits()[1].images
+        return normalise(images[:: max(1, len(images) // IMAGES)][:IMAGES], found.mean, found.std)
+
+    def _background(self, data: str | None) -> np.ndarray[Any, Any]:
+        """What the picture shows behind the field: the mean image, or plain grey."""
+        import numpy as np
+
+        images = self._images(data)
+        if images is None:
+            return np.full(self.table.input_shape[1:], 0.15)
+        mean: np.ndarray[Any, Any] = images.mean((0, 1)).numpy()
+        return mean

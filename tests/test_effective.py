@@ -1,0 +1,138 @@
+"""The measured field of a centre cell: literal for a linear network, inside what can be seen for every other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from budgetnet.cli import app, main
+from budgetnet.effective import EffectiveField, effective_field
+from budgetnet.errors import ModelError
+from budgetnet.inspection import Inspection
+
+
+def ones(module: nn.Module) -> nn.Module:
+    for parameter in module.parameters():
+        nn.init.ones_(parameter)
+    return module
+
+
+def test_two_box_filters_are_a_triangle() -> None:
+    """Convolving (1 1 1) with (1 1 1) gives 1 2 3 2 1: of 9 ninths, the middle three hold 7."""
+    module = ones(nn.Sequential(nn.Conv1d(1, 1, 3), nn.Conv1d(1, 1, 3)))
+    field = effective_field(module, (1, 11), "1")
+    assert field.field == ((3, 7),)
+    assert field.strength == pytest.approx(np.array([0, 0, 0, 1, 2, 3, 2, 1, 0, 0, 0]) / 9)
+    assert field.size(7 / 9 - 1e-9) == (3,)
+    assert field.size(1.0 - 1e-9) == (5,)
+    assert field.box(0.3) == ((5, 5),)
+
+
+def test_the_centre_of_a_map_in_another_order_is_the_same() -> None:
+    class Last(nn.Module):
+        """Channels last, as in ConvNeXt."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.mix = nn.Conv2d(2, 3, 3), nn.Linear(3, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.mix(self.conv(x).permute(0, 2, 3, 1))
+
+    last = ones(Last())
+    plain = ones(nn.Sequential(nn.Conv2d(2, 3, 3), nn.Conv2d(3, 1, 1)))
+    expected = effective_field(plain, (2, 9, 12), "1")
+    found = effective_field(last, (2, 9, 12), "mix")
+    assert found.field == expected.field == ((3, 5), (5, 7))
+    assert found.strength == pytest.approx(expected.strength)
+
+
+def test_tokens_of_attention_depend_on_everything() -> None:
+    from torchvision.models import VisionTransformer
+
+    module = VisionTransformer(32, 8, 1, 2, 16, 16, num_classes=3)
+    nn.init.ones_(module.heads.head.weight)
+    field = effective_field(module, (3, 32, 32), "encoder.layers.encoder_layer_0.self_attention")
+    assert field.field == ((0, 31), (0, 31))
+    assert (field.strength > 0).all()
+
+
+def test_nothing_is_measured_where_nothing_depends() -> None:
+    dead = nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU())
+    nn.init.constant_(dead[0].bias, -1e6)
+    with pytest.raises(ModelError, match=r"^the centre of 1 depends on no pixel of the 32 images$"):
+        effective_field(dead, (1, 8, 8), "1")
+    with pytest.raises(ModelError, match=r"^Sequential has no layer 'x'; it has 0, 1$"):
+        effective_field(dead, (1, 8, 8), "x")
+
+
+def test_the_module_is_left_as_it_was() -> None:
+    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(0.5)).train()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    effective_field(module, (1, 8, 8), "1")
+    assert module.training
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert all(parameter.grad is None for parameter in module.parameters())
+
+
+def test_the_shipped_model_is_measured_with_its_weights_on_mnist() -> None:
+    found = Inspection.of("Model_1")
+    measured = found.measure()
+    assert measured.images == 64
+    seen = found.table.layer(found.table.feature_layer).seen[1][1]
+    assert measured.field == seen
+    assert measured.strength.sum() == pytest.approx(1)
+    assert all(1 < side <= 28 for side in measured.size())
+
+
+@pytest.mark.parametrize("name", ["field.png", "field.svg", "field.pdf"])
+def test_pictures(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    found = Inspection.of("4 M 6")
+    found.draw(path, measured=found.measure())
+    assert path.stat().st_size > 5_000
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--plot", "field.gif"], "error: --plot must end in .png, .svg, .pdf, but is field.gif"),
+        (["--layer", "x"], "error: 4 M 6 has no layer 'x'; it has stem.0, "),
+        (["--effective", "--data", "mnist", "--input", "1x32x32"], "error: data mnist: has images (1, 28, 28), but 4"),
+    ],
+)
+def test_bad_input_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["budgetnet", "rf", "4 M 6", *arguments])
+    with pytest.raises(SystemExit) as left:
+        main()
+    shown = capsys.readouterr()
+    assert (left.value.code, shown.out, shown.err.count("\n")) == (2, "", 1)
+    assert shown.err.startswith(message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_of_one_layer_with_its_measured_field() -> None:
+    result = CliRunner().invoke(app, ["rf", "4 M 6", "--layer", "stage1.0", "--effective", "--json"])
+    told = json.loads(result.output)
+    assert told["name"] == "stage1.0"
+    assert told["seen"][0]["pixels"][0][0] == 0
+    assert told["effective"]["layer"] == "stage1.0"
+
+
+def test_strength_without_room_for_the_mass_is_the_whole_input() -> None:
+    field = EffectiveField("x", ((0, 0),), np.full(4, 0.25), 1)
+    assert field.box(2.0) == ((0, 3),)
