@@ -61,9 +61,9 @@ were charged before and after it; the epochs charged in the races took some 40 s
     2      >2,719 s (99.07, 98.84, 97.63 %; cut off)        151 s (the start, 99.34 %)     more than 18 ×
     all    >5,541 s                                         425 s                         more than 13.0 ×
 
-(In the third the plain side was cut off after 16 minutes of replay; ours ran right after it, in a run of its own.) In two
-of the three it was the space's ``start`` that reached it, in the first two trials: that is knowledge of the space, which
-the script lacks, and no merit of the search. STARTED
+In the third the plain side was cut off after 16 minutes of replay; ours ran right after it, in a run of its own. In two
+of the three it was the space's ``start`` that reached it, in the first trial: that is knowledge of the space, which the
+script lacks, and no merit of the search. STARTED
 
 Before there was a start, with multivariate TPE and the median pruner: 3.0, 5.0 and more than 5.0 ×, more than 4.2 × in
 all (1,166, 1,450, > 1,774 s against 392, 291, 354 s), less than the 12 × expected: the loop is 7.7 times as fast (35 s
