@@ -62,9 +62,9 @@ Handler = Callable[..., tuple[Layer, ...]]
 Raises Unknown."""
 
 
-def _per_axis(value: int | tuple[int, ...], axes: int) -> tuple[int, ...]:
+def _per_axis(value: Any, axes: int) -> tuple[Any, ...]:
     """torch takes 3, (3,) and (3, 3)."""
-    values = (value,) if isinstance(value, int) else tuple(value)
+    values = (value,) if isinstance(value, int | float) else tuple(value)
     return values * axes if len(values) == 1 else values
 
 

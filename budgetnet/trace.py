@@ -54,15 +54,16 @@ def feature(module: nn.Module, input_shape: Shape, layer: str) -> tuple[nn.Modul
         recorder = _recorded(module, input_shape)
         if layer not in recorder.nodes:
             raise ModelError(f"{type(module).__name__} has no layer {layer!r}; it has {', '.join(recorder.nodes)}")
-        end = recorder.nodes[layer]
+        end, index = recorder.nodes[layer]
         graph = fx.Graph()
         copies: dict[fx.Node, fx.Node] = {}
         for node in end.graph.nodes:
             copies[node] = graph.node_copy(node, copies.__getitem__)
             if node is end:
                 break
-        graph.output(copies[end])
-        return fx.GraphModule(module, graph), recorder.layout(end)
+        result = copies[end] if index is None else graph.call_function(operator.getitem, (copies[end], index))
+        graph.output(result)
+        return fx.GraphModule(module, graph), recorder.layout(end, index)
 
 
 def _in_a_container(module: nn.Module) -> nn.Module:
@@ -180,7 +181,7 @@ class _Recorder:
         self.input_shape = input_shape
         self.steps: list[_Step] = []
         self.result = -1
-        self.nodes: dict[str, fx.Node] = {}  # by the name of the layer that each ends with
+        self.nodes: dict[str, tuple[fx.Node, int | None]] = {}  # by the layer that ends one, or one of its results
         self._values: dict[fx.Node, Any] = {}
         self._held: dict[fx.Node, _Held] = {}  # tensors that depend on the input
         self._parts: dict[fx.Node, tuple[_Held | None, ...]] = {}  # … of operations with several results
@@ -272,8 +273,10 @@ class _Recorder:
         values = value if isinstance(value, list | tuple) else (value,)
         held: list[_Held | None] = []
         for index, (made, tensor) in enumerate(zip(makes, values, strict=True)):
-            parted = f"{name}[{index}]" if len(makes) > 1 and name else name
+            parted = f"{name}[{index}]" if name and sum(map(bool, makes)) > 1 else name
             held.append(self._keep(node, parted, made, inputs, tuple(tensor.shape)) if made else None)
+            if made and held[-1] and held[-1].source >= 0:
+                self.nodes.setdefault(self.steps[held[-1].source].name, (node, index if len(makes) > 1 else None))
         if isinstance(result, tuple):
             self._parts[node] = tuple(held)
         else:
@@ -305,9 +308,11 @@ class _Recorder:
                 raise TraceError(f"{place}: {what}: {error}") from None
             raise TraceError(f"{place}: the operator {what} {why}, so its layers cannot be read off") from None
 
-    def layout(self, node: fx.Node) -> Layout:
-        """How torch holds what a node makes."""
-        return self._held[node].layout
+    def layout(self, node: fx.Node, part: int | None) -> Layout:
+        """How torch holds what a node makes, or one of its results."""
+        held = self._held[node] if part is None else self._parts[node][part]
+        assert held is not None
+        return held.layout
 
     def _argument(self, node: fx.Node) -> Any:
         return Map(self._held[node].layout) if node in self._held else self._values[node]
@@ -322,8 +327,6 @@ class _Recorder:
                 for index, (source, layers) in enumerate(zip(sources, made.each, strict=True))
             )
         source = self._append(name, made.layers, sources, parameters)
-        if source >= 0:
-            self.nodes.setdefault(self.steps[source].name, node)
         of = self._shape(source)
         if of != made.layout.of or made.layout.shape != shape:
             what, has = _described(node, self.module), written(made.layout.shape[1:])
