@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from budgetnet.architecture import Architecture
 from budgetnet.errors import ModelError
+from budgetnet.generated import generated_from
 from budgetnet.layers import Shape
+from budgetnet.models import find, load, locate
 from budgetnet.notation import is_notation, parse
 from budgetnet.table import ReceptiveFieldTable, receptive_field
 
@@ -31,11 +36,11 @@ def check_plot(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A table, and the module that it is of; a notation is built, with random weights, only when it must run."""
+    """A table, and what makes the module that it is of, for when it must run; a notation has random weights."""
 
     table: ReceptiveFieldTable
     name: str
-    module: nn.Module | None
+    module: Callable[[], nn.Module]
 
     @classmethod
     def of(
@@ -43,22 +48,28 @@ class Inspection:
     ) -> Inspection:
         """What ``name`` stands for: a notation, a class of a file or package; with its weights where it has some.
 
-        Executes the file. Raises ArchitectureError, ModelError, TraceError.
+        Executes the file, unless the class is what its evidence's architecture gives: that is counted without torch.
+        Raises ArchitectureError, ModelError, TraceError.
         """
         if is_notation(name):
-            return cls(receptive_field(parse(name), input_shape, name, strict=strict), name, None)
-        from budgetnet.models import find, load
-
-        weights = find(name, models).weights
-        module = load(name, weights is not None and weights.is_file(), models)
-        return cls(receptive_field(module, input_shape, name, strict=strict), name, module)
+            architecture = parse(name)
+            return cls(
+                receptive_field(architecture, input_shape, name, strict=strict), name, partial(_built, architecture)
+            )
+        make = partial(_loaded, name, models)
+        path = locate(name, models)
+        known = generated_from(path, name.rpartition(":")[2]) if path is not None else None
+        if known is not None:
+            return cls(receptive_field(known, input_shape, name, strict=strict), name, make)
+        module = make()
+        return cls(receptive_field(module, input_shape, name, strict=strict), name, lambda: module)
 
     def measure(self, layer: str | None = None, data: str | None = None) -> EffectiveField:
         """The effective field of a layer, by default the last feature map, over images of ``data`` or noise."""
         from budgetnet.effective import effective_field
 
         name = layer or self.table.feature_layer
-        return effective_field(self._built(), self.table.input_shape, name, self._images(data))
+        return effective_field(self.module(), self.table.input_shape, name, self._images(data))
 
     def draw(
         self, path: Path, layer: str | None = None, measured: EffectiveField | None = None, data: str | None = None
@@ -83,13 +94,6 @@ class Inspection:
             else:
                 box.append((float(clipped[0]), float(clipped[1])))
         plot_field(path, f"{self.name}: {name}", self._background(data), tuple(box), measured)
-
-    def _built(self) -> nn.Module:
-        if self.module is not None:
-            return self.module
-        from budgetnet.build import build
-
-        return build(parse(self.name), seed=0)
 
     def _images(self, data: str | None) -> Tensor | None:
         """Validation images of a data set as its networks are given them; None for noise. Raises DataError."""
@@ -117,3 +121,14 @@ class Inspection:
             return np.full(self.table.input_shape[1:], 0.15)
         mean: np.ndarray[Any, Any] = images.mean((0, 1)).numpy()
         return mean
+
+
+def _built(architecture: Architecture) -> nn.Module:
+    from budgetnet.build import build
+
+    return build(architecture, seed=0)
+
+
+def _loaded(name: str, models: Path | None) -> nn.Module:
+    weights = find(name, models).weights
+    return load(name, weights is not None and weights.is_file(), models)

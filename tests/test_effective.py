@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,13 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
+import budgetnet
 from budgetnet.cli import app, main
 from budgetnet.effective import EffectiveField, effective_field
 from budgetnet.errors import ModelError
+from budgetnet.generated import generated_from
 from budgetnet.inspection import Inspection
+from budgetnet.table import receptive_field
 
 
 def ones(module: nn.Module) -> nn.Module:
@@ -136,3 +141,46 @@ def test_json_of_one_layer_with_its_measured_field() -> None:
 def test_strength_without_room_for_the_mass_is_the_whole_input() -> None:
     field = EffectiveField("x", ((0, 0),), np.full(4, 0.25), 1)
     assert field.box(2.0) == ((0, 3),)
+
+
+# --- a frozen class is known without running it -----------------------------------------------------------------------
+
+SHIPPED = Path(budgetnet.__file__).with_name("model.py")
+
+
+def test_what_is_known_of_a_frozen_class_is_what_tracing_finds() -> None:
+    architecture = generated_from(SHIPPED, "Model_1")
+    assert architecture is not None
+    known = receptive_field(architecture, title="Model_1")
+    traced = receptive_field(budgetnet.load("Model_1"), title="Model_1")
+    assert known == traced
+    assert [[axis.intervals for axis in field] for field in known.fields] == [
+        [axis.intervals for axis in field] for field in traced.fields
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("nn.MaxPool2d(2)", "nn.AvgPool2d(2)"),
+        ("from torch import Tensor, nn", "from torch import Tensor, nn\n\nnn.ReLU = nn.ELU"),
+        ("from torch import Tensor, nn", "from mine import Tensor, nn"),
+        ("class Model_1(nn.Module)", "class Model_1(Base)"),
+    ],
+)
+def test_a_class_that_was_changed_is_run(tmp_path: Path, old: str, new: str) -> None:
+    path = tmp_path / "model.py"
+    text = SHIPPED.read_text(encoding="utf-8")
+    (tmp_path / "Model_1.json").write_text(SHIPPED.with_name("Model_1.json").read_text(encoding="utf-8"))
+    path.write_text(text, encoding="utf-8")
+    assert generated_from(path, "Model_1") is not None
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    assert generated_from(path, "Model_1") is None
+    (tmp_path / "Model_1.json").write_text("{}")
+    assert generated_from(path, "Model_1") is None
+
+
+def test_rf_of_a_frozen_class_needs_no_torch() -> None:
+    code = "import sys; from budgetnet.inspection import Inspection as I; I.of('Model_1'); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

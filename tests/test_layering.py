@@ -31,7 +31,7 @@ LAYERS = {
     ),
     **dict.fromkeys(("confirm", "evidence", "facts", "analysis", "freeze", "modelfile", "source", "models"), 9),
     **dict.fromkeys(("aim", "verdicts", "winners", "verify", "standalone", "export", "classify"), 9),
-    **dict.fromkeys(("report", "single", "display", "field_plot", "inspection"), 9),
+    **dict.fromkeys(("report", "single", "display", "field_plot", "inspection", "generated"), 9),
     **dict.fromkeys(("options", "commands_search", "commands_winners", "commands_models"), 10),
     **dict.fromkeys(("cli", "__main__", "__init__", "model"), 10),
 }
