@@ -22,7 +22,7 @@ LAYERS = {
     **dict.fromkeys(("layers", "recipe", "files", "checked", "results", "sentences"), 1),
     **dict.fromkeys(("architecture", "notation", "dimension", "comparison", "words", "traced", "layout"), 2),
     **dict.fromkeys(("cost", "fields", "budget"), 3),
-    **dict.fromkeys(("build", "trace", "operators", "arrangements"), 4),
+    **dict.fromkeys(("build", "trace", "recorder", "meaning", "operators", "arrangements", "products", "made"), 4),
     **dict.fromkeys(("audit", "data", "dataset", "kernels", "readers", "space", "table", "weights", "columns"), 5),
     **dict.fromkeys(("augment", "captured", "fused", "picture", "stacked", "step", "train", "effective"), 6),
     **dict.fromkeys(("jobs", "executor", "ray_connection", "ray_task", "cluster"), 7),
