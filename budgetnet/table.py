@@ -67,9 +67,9 @@ class ReceptiveFieldTable:
     output_receptive_field: of the network's output. Sizes are in input pixels, unclipped: they may exceed the input.
     unused_params: included in ``params``, but never read by forward. strictly_global: layers that, strictly, let every
     cell see what statistics of the whole map say: normalisations over the map (group, layer, instance norm) and gates
-    (squeeze-and-excite). The fields are those of the values, along the convolutions, unless ``strict``. misaligned:
-    where branches join whose fields have other centres or jumps. fields: of every row, cell by cell; not part of the
-    dictionary.
+    (squeeze-and-excite). The fields are those of the values, along the convolutions, unless ``strict``. joins: places
+    where branches join; misaligned: those of branches whose fields have other centres or jumps. fields: of every row,
+    cell by cell; not part of the dictionary.
     """
 
     title: str
@@ -86,6 +86,7 @@ class ReceptiveFieldTable:
     unused_params: int = 0
     strictly_global: tuple[str, ...] = ()
     strict: bool = False
+    joins: int = 0
     misaligned: tuple[str, ...] = ()
     fields: tuple[Field, ...] = field(default=(), compare=False)
 
@@ -133,7 +134,7 @@ class ReceptiveFieldTable:
         lines = [
             f"receptive field {seen} after {self.feature_layer}, jump {sides(self.jump)}; {covers} the input {pixels}",
             f"receptive field of the output {sides(self.output_receptive_field)}",
-            *([f"branches that do not align: {_some(self.misaligned)}"] if self.misaligned else []),
+            *self._alignment(),
             f"params {self.params:,} · MACs {self.macs:,} · peak activations {self.peak_activations:,}",
         ]
         if not self.input_shape[1:]:
@@ -147,6 +148,12 @@ class ReceptiveFieldTable:
             who = _some(self.strictly_global)
             lines.append(f"global, strictly, by gates or statistics of the map, which this {follows}: {who}")
         return lines
+
+    def _alignment(self) -> list[str]:
+        """Of branches, if there are any."""
+        if self.misaligned:
+            return [f"branches that do not align: {_some(self.misaligned)}"]
+        return ["branches align"] if self.joins else []
 
     def __str__(self) -> str:
         shown = [column for column in COLUMNS if column.tells(self.rows)]
@@ -280,6 +287,7 @@ def tabulate(
             node.name for node in graph if _is_strictly_global(node, input_shapes(node, shapes, input_shape))
         ),
         strict=strict,
+        joins=sum(len(node.inputs) > 1 for node in graph),
         misaligned=_misaligned(graph, shapes, input_shape, seen_by),
         fields=tuple(seen_by),
     )

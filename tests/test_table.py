@@ -221,3 +221,32 @@ def test_tables_compare_by_value() -> None:
     table = receptive_field(architecture)
     assert isinstance(table, ReceptiveFieldTable)
     assert table == receptive_field(SMALL)
+
+
+class Branches(nn.Module):
+    """Two branches, added."""
+
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.first(x) + self.second(x)
+
+
+def test_a_strided_residual_has_the_jump_of_one_branch() -> None:
+    """3 × 3 with stride 2 beside 1 × 1 with stride 2: both move by 2 pixels, centred on pixel 0; not 4."""
+    block = Branches(nn.Conv2d(1, 4, 3, 2, 1), nn.Conv2d(1, 4, 1, 2))
+    table = receptive_field(block)
+    assert (table.rows[-1].jump, table.rows[-1].receptive_field, table.rows[-1].start) == ((2, 2), (3, 3), (-1, -1))
+    assert (table.joins, table.misaligned) == (1, ())
+    assert "branches align" in str(table)
+
+
+def test_branches_with_other_centres_are_named() -> None:
+    """3 × 3 with stride 2 and no padding is centred on pixel 1, 1 × 1 on pixel 0."""
+    block = Branches(nn.Conv2d(1, 4, 3, 2), nn.Sequential(nn.Conv2d(1, 4, 1, 2), nn.ZeroPad2d((0, -1, 0, -1))))
+    table = receptive_field(block)
+    assert table.misaligned == ("add",)
+    assert "branches that do not align: add" in str(table)
+    assert receptive_field(nn.Conv2d(1, 1, 3)).joins == 0
