@@ -174,6 +174,16 @@ class Recorder:
             self._held[node] = held[0]
             if _overwrites(node, self.modules) and isinstance(node.args[0], fx.Node):
                 self._held[node.args[0]] = held[0]  # whoever reads the argument from here on reads the result
+                self._check_views(node, place)
+
+    def _check_views(self, node: fx.Node, place: str) -> None:
+        """Raise TraceError where what an operation has written over is read through another view of it later on."""
+        written_over = _storage(self._values[node])
+        for other in self._held:
+            shares = other not in (node, node.args[0]) and _storage(self._values[other]) == written_over
+            if shares and any(node < user for user in other.users):
+                what = _described(node, self.modules)
+                raise TraceError(f"{place}: {what} writes over what {other.name} reads, which cannot be followed")
 
     def _call(self, node: fx.Node) -> Any:
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._values.__getitem__)
@@ -297,6 +307,11 @@ def _holds_tensor(value: Any) -> bool:
     if isinstance(value, dict):
         value = tuple(value.values())
     return isinstance(value, Tensor) or (isinstance(value, list | tuple) and any(map(_holds_tensor, value)))
+
+
+def _storage(tensor: Tensor) -> int:
+    """The same for all views of one piece of memory, on every device."""
+    return int(tensor.untyped_storage()._cdata)
 
 
 def _calling(node: fx.Node) -> tuple[str, str]:

@@ -592,6 +592,10 @@ def test_intervals_are_the_support_of_the_input_gradient(name: str) -> None:
             Apply(lambda self, x: x.sum() if x.sum() > 0 else x),
             "Apply: torch.fx cannot follow its forward: symbolically ",
         ),
+        (
+            Apply(lambda self, x: [y := self.conv(x), y.flatten(1).relu_(), y + 1][-1], **CONV),
+            "relu: Tensor.relu_ writes over what conv reads, which cannot be followed",
+        ),
         (Apply(lambda self, x: (x.relu(), x)), "Apply: forward must return one tensor, but returns a tuple"),
         (Apply(lambda self, x: torch.zeros(2, 3)), "Apply: the output of forward does not depend on its input"),
         (Apply(lambda self, x: x), "Apply has no layers: its output is its input"),
