@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from budgetnet.errors import BudgetnetError
-from budgetnet.options import DeviceOption, JsonOption, StorageOption, StudyOption, WorkersOption, again, console, stop
+from budgetnet.options import (
+    DeviceOption,
+    JsonOption,
+    StorageOption,
+    StudyOption,
+    WorkersOption,
+    again,
+    console,
+    say,
+    stop,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -114,14 +124,15 @@ def _print_result(console: Console, search: Search, as_json: bool) -> None:
         return
     if best:
         console.print(trials_table(best, study.settings.budget, f"best trials of {study.where.name}"))
-    lines = [f"this run: {tally_line(search.tally)}", f"study: {study.where.shown}"]
+    say(["", f"this run: {tally_line(search.tally)}"])
+    lines = [f"study: {study.where.shown}"]
     if search.timed_out:
         lines.append(f"time is up with {search.trained} trained trials; go on with: {again()}")
     if search.exhausted:
         lines.append("there seems to be nothing new to try: hundreds of proposals in a row were known or invalid")
     if best:
         lines.append(f"next: {_next_command(study, best[0].number)}")
-    console.print("\n" + "\n".join(lines), markup=False, soft_wrap=True)
+    console.print("\n".join(lines), markup=False, soft_wrap=True)
 
 
 def _next_command(study: Study, trial: int) -> str:
@@ -203,26 +214,26 @@ def _print_trial(console: Console, record: TrialRecord, study: Study) -> None:
 
     budget, runs = study.settings.budget, study.runs(record.number)
 
-    def say(line: str) -> None:
+    def tell(line: str) -> None:
         console.print(line, markup=False, soft_wrap=True)
 
-    say(f"trial {record.number}: {record.state}{f' ({record.reason})' if record.reason else ''}")
+    tell(f"trial {record.number}: {record.state}{f' ({record.reason})' if record.reason else ''}")
     if record.architecture is None or record.recipe is None:
         return
-    say(f"network: {record.architecture}")
+    tell(f"network: {record.architecture}")
     if record.cost is not None:
         cost = record.cost
-        say(f"cost: {cost.params:,} / {budget:,} params · {cost.macs:,} MACs · {cost.peak_activations:,} activations")
+        tell(f"cost: {cost.params:,} / {budget:,} params · {cost.macs:,} MACs · {cost.peak_activations:,} activations")
     if record.curve:
-        say(f"validation: {spark(record.curve)}  {' '.join(percent(accuracy) for accuracy in record.curve)} %")
+        tell(f"validation: {spark(record.curve)}  {' '.join(percent(accuracy) for accuracy in record.curve)} %")
     if record.state == "finished":
-        say(f"value: {percent(record.value)} % (mean of the last three epochs), {record.seconds:.0f} s of training")
+        tell(f"value: {percent(record.value)} % (mean of the last three epochs), {record.seconds:.0f} s of training")
     if runs:
         finals = " ".join(percent(run.final.accuracy) for run in runs)
-        say(f"confirmed: test {finals} % in the last epoch of seeds {', '.join(str(run.seed) for run in runs)}")
-    say("recipe: " + ", ".join(f"{name} {short(value)}" for name, value in record.recipe.to_dict().items()))
-    say("")
-    say(str(receptive_field(record.architecture)))
+        tell(f"confirmed: test {finals} % in the last epoch of seeds {', '.join(str(run.seed) for run in runs)}")
+    tell("recipe: " + ", ".join(f"{name} {short(value)}" for name, value in record.recipe.to_dict().items()))
+    tell("")
+    tell(str(receptive_field(record.architecture)))
 
 
 def report(
