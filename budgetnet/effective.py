@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from budgetnet.errors import ModelError
-from budgetnet.fields import fields_of
+from budgetnet.fields import Axis, fields_of
 from budgetnet.layers import Shape
 from budgetnet.layout import BATCH, Layout
 from budgetnet.trace import feature, trace, undisturbed
+from budgetnet.views import Interval
 
 MASS = 0.95  # of the gradient, that the effective size holds
 NOISE = 32  # images of noise where none are given
@@ -28,19 +29,16 @@ Strength = np.ndarray[Any, np.dtype[np.float64]]
 class EffectiveField:
     """What the centre cell of a feature map depends on, and how strongly.
 
-    field: first and last pixel, per axis, that the cell can see at all. strength: over the axes of the input; the share
+    field: first and last pixel, per axis, that the cell can see at all. centre: of its field, the part beyond the input
+    included, in pixels. strength: over the axes of the input; the share
     of the absolute gradient, channels added up, mean over ``images``; it sums to one.
     """
 
     layer: str
     field: tuple[tuple[int, int], ...]
+    centre: tuple[float, ...]
     strength: Strength
     images: int
-
-    @property
-    def centre(self) -> tuple[float, ...]:
-        """Of what the cell can see, in pixels."""
-        return tuple((first + last) / 2 for first, last in self.field)
 
     def box(self, mass: float = MASS) -> tuple[tuple[int, int], ...]:
         """First and last pixel, per axis, of the smallest cube around the centre that holds this share."""
@@ -78,22 +76,26 @@ def effective_field(
     if layer not in names:
         raise ModelError(f"{type(module).__name__} has no layer {layer!r}; it has {', '.join(names)}")
     position = names.index(layer)
-    intervals = [axis.intervals for axis in fields_of(graph, input_shape, strict=True)[position]]
+    axes = fields_of(graph, input_shape, strict=True)[position]
     part, layout = feature(module, input_shape, layer)
     cell = tuple(size // 2 for size in layout.of[1:])
-    seen = [along[index] for along, index in zip(intervals, _per_axis(cell, len(intervals)), strict=True)]
+    indices = cell if len(cell) == len(axes) else cell * len(axes)  # cells in a row have one index for all axes
+    seen = [axis.intervals[index] for axis, index in zip(axes, indices, strict=True)]
     if images is None:
         images = torch.randn(NOISE, *input_shape, generator=torch.Generator().manual_seed(seed))
     strength = _gradients(module, part, images, _at(layout, cell))
     if any(pixels is None for pixels in seen) or not strength.sum() > 0:
         raise ModelError(f"the centre of {layer} depends on no pixel of the {len(images)} images")
     field = tuple(pixels for pixels in seen if pixels is not None)
-    return EffectiveField(layer, field, strength / strength.sum(), len(images))
+    centre = tuple(map(_centre, axes, indices, field))
+    return EffectiveField(layer, field, centre, strength / strength.sum(), len(images))
 
 
-def _per_axis(cell: tuple[int, ...], axes: int) -> tuple[int, ...]:
-    """Where cells are in a row, one index serves all axes of the input."""
-    return cell if len(cell) == axes else cell * axes
+def _centre(axis: Axis, index: int, seen: Interval) -> float:
+    """Of the field of a cell along one axis: of its grid, where it has one."""
+    if axis.start is None or axis.jump is None or axis.size is None:
+        return sum(seen) / 2
+    return axis.start + index * axis.jump + (axis.size - 1) / 2
 
 
 def _at(layout: Layout, cell: tuple[int, ...]) -> Tensor:

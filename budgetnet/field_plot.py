@@ -44,7 +44,10 @@ def plot_field(
 
 
 def _theoretical(axes: Axes, background: np.ndarray[Any, Any], field: Box) -> None:
-    axes.imshow(background, cmap="gray_r", interpolation="nearest")
+    limits: dict[str, Any] = (
+        {} if np.ptp(background) else {"vmin": 0.0, "vmax": 1.0}
+    )  # of one grey, or as the images are normalised
+    axes.imshow(background, cmap="gray_r", interpolation="nearest", **limits)
     height, width = background.shape
     _box(axes, ((0, height - 1), (0, width - 1)), "0.5", "input", dashes=True)
     _box(axes, field, FIELD, "receptive field")

@@ -130,5 +130,10 @@ def _built(architecture: Architecture) -> nn.Module:
 
 
 def _loaded(name: str, models: Path | None) -> nn.Module:
+    """The class with its weights where it has some, else with random ones, the same every time."""
+    import torch
+
     weights = find(name, models).weights
-    return load(name, weights is not None and weights.is_file(), models)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return load(name, weights is not None and weights.is_file(), models)

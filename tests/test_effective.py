@@ -37,6 +37,16 @@ def test_two_box_filters_are_a_triangle() -> None:
     assert field.size(7 / 9 - 1e-9) == (3,)
     assert field.size(1.0 - 1e-9) == (5,)
     assert field.box(0.3) == ((5, 5),)
+    assert field.centre == (5.0,)
+
+
+def test_a_field_that_is_cut_off_keeps_its_centre() -> None:
+    """The second cell of a kernel of 9, stride 4, padded by 4: pixels 0 to 8, of which a shorter input has 0 to 5."""
+    module = ones(nn.Conv1d(1, 1, 9, 4, 4))
+    field = effective_field(module, (1, 9), "Conv1d")
+    assert (field.field, field.centre) == (((0, 8),), (4.0,))
+    cut = effective_field(module, (1, 6), "Conv1d")
+    assert (cut.field, cut.centre) == (((0, 5),), (4.0,))
 
 
 def test_the_centre_of_a_map_in_another_order_is_the_same() -> None:
@@ -139,7 +149,7 @@ def test_json_of_one_layer_with_its_measured_field() -> None:
 
 
 def test_strength_without_room_for_the_mass_is_the_whole_input() -> None:
-    field = EffectiveField("x", ((0, 0),), np.full(4, 0.25), 1)
+    field = EffectiveField("x", ((0, 0),), (0.0,), np.full(4, 0.25), 1)
     assert field.box(2.0) == ((0, 3),)
 
 
