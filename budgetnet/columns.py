@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from budgetnet.layers import ACTIVATIONS, Activation, AdaptivePool, Conv, Layer, Linear, Pool
-from budgetnet.traced import Attention, Broadcast, Counted, Elementwise, Norm, Product, Taken, TransposedConv
+from budgetnet.traced import Attention, Broadcast, Elementwise, Norm, Product, Taken, TransposedConv, bare
 
 if TYPE_CHECKING:
     from budgetnet.table import Row
@@ -31,11 +31,6 @@ def type_name(layer: Layer) -> str:
     if isinstance(layer, TransposedConv):
         return "ConvTranspose"
     return "Conv" if isinstance(layer, Conv) else type(layer).__name__
-
-
-def bare(layer: Layer) -> Layer:
-    """The layer itself, where its parameters were counted apart."""
-    return layer.layer if isinstance(layer, Counted) else layer
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from budgetnet.errors import ModelError
-from budgetnet.fields import Axis, fields_of
+from budgetnet.fields import fields_of
 from budgetnet.layers import Shape
 from budgetnet.layout import BATCH, Layout
 from budgetnet.trace import feature, trace, undisturbed
-from budgetnet.views import Interval
 
 MASS = 0.95  # of the gradient, that the effective size holds
 NOISE = 32  # images of noise where none are given
@@ -87,15 +86,9 @@ def effective_field(
     if any(pixels is None for pixels in seen) or not strength.sum() > 0:
         raise ModelError(f"the centre of {layer} depends on no pixel of the {len(images)} images")
     field = tuple(pixels for pixels in seen if pixels is not None)
-    centre = tuple(map(_centre, axes, indices, field))
+    spans = [axis.span(index) or ends for axis, index, ends in zip(axes, indices, field, strict=True)]
+    centre = tuple((first + last) / 2 for first, last in spans)
     return EffectiveField(layer, field, centre, strength / strength.sum(), len(images))
-
-
-def _centre(axis: Axis, index: int, seen: Interval) -> float:
-    """Of the field of a cell along one axis: of its grid, where it has one."""
-    if axis.start is None or axis.jump is None or axis.size is None:
-        return sum(seen) / 2
-    return axis.start + index * axis.jump + (axis.size - 1) / 2
 
 
 def _at(layout: Layout, cell: tuple[int, ...]) -> Tensor:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from budgetnet.architecture import Architecture, Block, Form, Style, Transition, piece_graph, piece_shape
 from budgetnet.errors import ArchitectureError
 from budgetnet.layers import Concat, Conv, Flatten, Graph, Layer, Linear, Shape, input_shapes, shapes_of
-from budgetnet.traced import Attention, Counted, Product, Taken, TransposedConv
+from budgetnet.traced import Attention, Product, Taken, TransposedConv, bare
 from budgetnet.views import Adaptive, Interval, Slide, View
 
 
@@ -40,6 +40,13 @@ class Axis:
         if self.size is not None:
             return self.size
         return max((last - first + 1 for first, last in filter(None, self.intervals)), default=0)
+
+    def span(self, index: int) -> Interval | None:
+        """First and last pixel of the field of one index: of its grid, beyond the input too, where there is one."""
+        if self.start is None or self.jump is None or self.size is None:
+            return self.intervals[index]
+        first = self.start + index * self.jump
+        return first, first + self.size - 1
 
 
 Field = tuple[Axis, ...]
@@ -115,7 +122,7 @@ def fields_of(graph: Graph, input_shape: Shape, *, strict: bool = False) -> list
     """
     source = tuple(image_axis(pixels) for pixels in input_shape[1:])
     looks = _looks(graph, input_shape, strict)
-    if any(isinstance(_bare(node.layer), Taken) for node in graph):
+    if any(isinstance(bare(node.layer), Taken) for node in graph):
         return _follow_channels(graph, looks, input_shape, source)
     return _follow(looks, source)
 
@@ -161,7 +168,7 @@ def _follow_channels(graph: Graph, looks: Sequence[Look], input_shape: Shape, so
     known: list[list[Field]] = []
     for node, (inputs, views), shape in zip(graph, looks, shapes, strict=True):
         entering = [known[index] if index >= 0 else [source] * input_shape[0] for index in inputs]
-        channels = _channels(_bare(node.layer), entering, shape[0])
+        channels = _channels(bare(node.layer), entering, shape[0])
         seen = {field: _seen(field, views) for field in set(channels)}
         known.append([seen[field] for field in channels])
     return [_together(channels) for channels in known]
@@ -194,10 +201,6 @@ def _together(channels: Sequence[Field]) -> Field:
 
 def _joined(fields: Sequence[Field]) -> Field:
     return fields[0] if len(fields) == 1 else tuple(_join(axes) for axes in zip(*fields, strict=True))
-
-
-def _bare(layer: Layer) -> Layer:
-    return layer.layer if isinstance(layer, Counted) else layer
 
 
 def feature_field(architecture: Architecture) -> tuple[Shape, Field]:

@@ -79,21 +79,13 @@ class Inspection:
 
         check_plot(path)
         name = layer or self.table.feature_layer
-        axes = self.table.fields[self.table.rows.index(self.table.row(name))]
+        axes = self.table.field(name)
         if len(axes) != 2:
             raise ModelError(f"--plot needs images, but the input of {self.name} is {self.table.input_shape}")
-        box = []
-        for axis in axes:
-            middle = len(axis.intervals) // 2
-            clipped = axis.intervals[middle]
-            if axis.start is not None and axis.jump is not None and axis.size is not None:
-                first = axis.start + middle * axis.jump
-                box.append((float(first), float(first + axis.size - 1)))
-            elif clipped is None:
-                raise ModelError(f"the centre of {name} sees only padding")
-            else:
-                box.append((float(clipped[0]), float(clipped[1])))
-        plot_field(path, f"{self.name}: {name}", self._background(data), tuple(box), measured)
+        box = tuple(span for axis in axes if (span := axis.span(len(axis.intervals) // 2)))
+        if len(box) < len(axes):
+            raise ModelError(f"the centre of {name} sees only padding")
+        plot_field(path, f"{self.name}: {name}", self._background(data), box, measured)
 
     def _images(self, data: str | None) -> Tensor | None:
         """Validation images of a data set as its networks are given them; None for noise. Raises DataError."""

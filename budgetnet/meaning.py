@@ -26,7 +26,7 @@ def meaning(name: str, value: Any, layouts: Sequence[Layout], args: Any, kwargs:
     tensors = [item for item in (value if isinstance(value, list | tuple) else (value,)) if item is not None]
     if not all(isinstance(item, Tensor) for item in tensors):
         raise Unknown("does not give tensors")
-    if name not in ARRANGEMENTS and name not in OPERATORS:
+    if name not in KNOWN:
         raise Unknown
     if name in OPERATORS and not isinstance(value, Tensor):
         raise Unknown("gives several results, which its record does not know")

@@ -237,21 +237,8 @@ _CELLWISE = (
 )
 
 _NOTHING = (
-    *(
-        "identity",
-        "contiguous",
-        "clone",
-        "detach",
-        "to",
-        "type_as",
-        "float",
-        "double",
-        "half",
-        "bfloat16",
-        "cpu",
-        "cuda",
-    ),
-    *("stochastic_depth", "requires_grad"),
+    *("identity", "contiguous", "clone", "detach", "to", "type_as", "float", "double", "half", "bfloat16"),
+    *("cpu", "cuda", "stochastic_depth", "requires_grad"),
 )
 
 OPERATORS: dict[str, Handler] = {

@@ -123,9 +123,9 @@ class Recorder:
         if output not in self._held:
             raise TraceError(f"{type(self.module).__name__}: the output of forward does not depend on its input")
         held = self._held[output]
-        with suppress(ArchitectureError):  # a tensor that cannot be read as a map stays as it is held
-            held = _Held(self._append("output", as_map(held.layout), (held.source,), ()), held.layout)
         self.result = held.source
+        with suppress(ArchitectureError):  # a tensor that cannot be read as a map stays as it is held
+            self.result = self._append("output", as_map(held.layout), (held.source,), ())
 
     def _operation(self, node: fx.Node) -> None:
         place = self._place(node)

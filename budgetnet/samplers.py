@@ -77,7 +77,7 @@ class Forgetting(AfterStartUp):
     def __init__(self, learner: BaseSampler, seed: int) -> None:
         super().__init__(learner, seed)
         self._storage = InMemoryStorage()
-        self._shown: set[int] = set()  # numbers of the trials that the learner has been shown
+        self._shown: set[int] = set()  # numbers of the trials that the learner was shown, or that it was not worth it
         self._study: Study | None = None
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
@@ -86,14 +86,14 @@ class Forgetting(AfterStartUp):
         if self._now is not self._learner:
             return
         ended = study.get_trials(deepcopy=False, states=ENDED)
+        numbers = {each.number for each in ended}
         new = [each for each in ended if each.number not in self._shown]
-        gone = not self._shown <= {each.number for each in ended}  # a pruner that parts the study shows another part
+        gone = not self._shown <= numbers  # a pruner that parts the study shows another part
         if self._study is None or gone or len(self._study.get_trials(deepcopy=False)) + len(new) > MEMORY:
             self._study, new = None, _worth_keeping(ended)
-            self._shown = {each.number for each in ended}
         self._study = self._view(self._study is None)
         self._study.add_trials([_essence(each) for each in new])
-        self._shown |= {each.number for each in new}
+        self._shown = numbers
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """See BaseSampler."""

@@ -13,13 +13,13 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from budgetnet.architecture import Architecture
-from budgetnet.columns import COLUMNS, bare, sides, times, type_name
+from budgetnet.columns import COLUMNS, sides, times, type_name
 from budgetnet.cost import peak_activations
 from budgetnet.errors import ModelError
 from budgetnet.fields import Axis, Field, extent, fields_of, image_axis
 from budgetnet.layers import AdaptivePool, Conv, Flatten, Graph, Layer, Node, Pool, Shape, input_shapes, shapes_of
 from budgetnet.notation import parse
-from budgetnet.traced import Pad, Taken, TransposedConv
+from budgetnet.traced import Pad, Taken, TransposedConv, bare
 from budgetnet.views import Interval
 
 if TYPE_CHECKING:
@@ -106,6 +106,10 @@ class ReceptiveFieldTable:
         """Whether every cell of this layer's output sees the whole input."""
         return any(row.sees_all for row in self.rows if row.name == name)
 
+    def field(self, name: str) -> Field:
+        """What the cells of one layer's output see. Raises ModelError when there is none of this name."""
+        return self.fields[self.rows.index(self.row(name))]
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able: every field, tuples as lists."""
         whole = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("rows", "fields")}
@@ -115,7 +119,7 @@ class ReceptiveFieldTable:
     def layer(self, name: str) -> LayerField:
         """One layer, and what its first, middle and last cell see. Raises ModelError when none has this name."""
         row = self.row(name)
-        axes = self.fields[self.rows.index(row)]
+        axes = self.field(name)
         lengths = [len(axis.intervals) for axis in axes]
         cells = [(0,) * len(axes), tuple(n // 2 for n in lengths), tuple(n - 1 for n in lengths)]
         seen = {cell: tuple(axis.intervals[i] for axis, i in zip(axes, cell, strict=True)) for cell in cells}
@@ -300,15 +304,17 @@ def _misaligned(graph: Graph, shapes: Sequence[Shape], input_shape: Shape, field
     for node in graph:
         followed = [node.inputs[i] for i in node.layer.followed(*input_shapes(node, shapes, input_shape))]
         entering = [fields[index] if index >= 0 else source for index in followed]
-        if len({tuple(map(_grid, field)) for field in entering if all(None not in _grid(axis) for axis in field)}) > 1:
+        grids = {tuple(map(_grid, field)) for field in entering if all(axis.jump is not None for axis in field)}
+        if len(grids) > 1:
             found.append(node.name)
     return tuple(found)
 
 
-def _grid(axis: Axis) -> tuple[float | None, int | None]:
+def _grid(axis: Axis) -> tuple[float, int | None]:
     """Centre of the first field, in pixels, and the distance to the next."""
-    centred = axis.start is not None and axis.size is not None
-    return axis.start + (axis.size - 1) / 2 if centred else None, axis.jump  # type: ignore[operator]
+    span = axis.span(0)
+    assert span is not None
+    return sum(span) / 2, axis.jump
 
 
 def _is_strictly_global(node: Node, inputs: Sequence[Shape]) -> bool:

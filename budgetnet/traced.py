@@ -113,6 +113,11 @@ class Counted(Layer):
         return self.layer.call(*shapes)
 
 
+def bare(layer: Layer) -> Layer:
+    """The layer itself, where its parameters were counted apart."""
+    return layer.layer if isinstance(layer, Counted) else layer
+
+
 @dataclass(frozen=True, slots=True)
 class Taken(Layer):
     """Channels and cells taken from elsewhere in the map: a slice, a roll, a resize, a shuffle; ``name`` is torch's.
