@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import optuna
@@ -11,7 +12,7 @@ from optuna.samplers import TPESampler
 from optuna.trial import Trial, TrialState
 
 from budgetnet import samplers
-from budgetnet.samplers import BEST, KEPT, MEMORY, STARTUP, Forgetting, make_sampler
+from budgetnet.samplers import KEPT, MEMORY, STARTUP, Forgetting, make_sampler
 
 
 def draw(trial: Trial) -> float:
@@ -33,6 +34,7 @@ def run(sampler: optuna.samplers.BaseSampler, trials: int, **options: Any) -> op
             study.tell(trial, state=TrialState.PRUNED)
         elif number % 3 == 1:
             trial.report(value, 1)
+            trial.should_prune()
             study.tell(trial, state=TrialState.PRUNED)
         else:
             study.tell(trial, value)
@@ -57,7 +59,7 @@ def test_tpe_is_shown_the_best_and_the_latest_of_a_long_study() -> None:
     assert KEPT <= len(shown) <= MEMORY
     assert [trial.params for trial in shown[-60:]] == [trial.params for trial in ended[-60:]]
     finished = sorted((t for t in ended if t.state == TrialState.COMPLETE), key=lambda t: -t.values[0])
-    best = [trial.values[0] for trial in finished[: BEST // 2]]
+    best = [trial.values[0] for trial in finished[:12]]
     assert set(best) <= {trial.values[0] for trial in shown if trial.state == TrialState.COMPLETE}
     assert any(trial.constraints for trial in shown)
 
@@ -81,6 +83,8 @@ def test_what_is_shown_is_what_the_pruner_lets_a_trial_see(pruner: optuna.pruner
     run(sampler, 60, pruner=pruner, study_name="parted")
     assert wanted
     assert shown == wanted
+    parted = any(later < earlier for earlier, later in pairwise(wanted))
+    assert parted == isinstance(pruner, optuna.pruners.HyperbandPruner)
 
 
 @pytest.mark.parametrize("name", ["tpe", "gp"])

@@ -343,6 +343,31 @@ def test_channels_that_part_keep_what_they_saw() -> None:
     assert rows(module, (4, 5, 5)) == ((0, 1), (0, 2), (1, 3), (2, 4), (3, 4))
 
 
+def test_groups_of_channels_keep_what_they_saw() -> None:
+    """Two channels through a convolution of 3, two as they were; then two of 3 × 3 from each, and half of these."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        both = torch.cat([self.conv(x[:, :2]), x[:, 2:]], 1)
+        return self.each(both)[:, self.half]
+
+    module = Apply(forward, conv=nn.Conv2d(2, 2, 3, padding=1), each=nn.Conv2d(4, 8, 3, padding=1, groups=4))
+    module.half = slice(4, None)
+    assert rows(module, (4, 7, 7))[3] == (2, 4)
+    module.half = slice(None, 4)
+    assert rows(module, (4, 7, 7))[3] == (1, 5)
+
+
+def test_pixels_shuffled_from_channels_that_differ_are_seen_all() -> None:
+    """Too wide where channels saw different things, never too narrow: the second column is the convolution's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = self.conv(x)
+        return F.pixel_shuffle(torch.cat([x, wide, x, wide], 1), 2)
+
+    module = Apply(forward, conv=nn.Conv2d(1, 1, 3, padding=1))
+    assert rows(module, (1, 3, 3)) == ((0, 1), (0, 1), (0, 2), (0, 2), (1, 2), (1, 2))
+
+
 def test_a_gate_is_told_and_followed_only_strictly() -> None:
     module = Apply(lambda self, x: self.conv(x) * self.conv(x).mean((2, 3), keepdim=True).sigmoid(), **CONV)
     graph = trace(module, (1, 6, 6))
