@@ -1,5 +1,7 @@
 """A study's own file, ``studies/<name>/study.yaml``: what its winners are to reach and why, and what a person adds.
 
+    about: |        # what the report says first: Markdown
+      The skeleton of step 1, squeezed.
     target: 99.4    # percent of the test images
     last: 5         # in every one of so many last epochs
     aim:            # why this aim at this step
@@ -32,13 +34,15 @@ TARGET = 0.994
 @dataclass(frozen=True)
 class Aim:
     """What a study is for. ``target``: fraction of the test images that every one of the ``last`` epochs is to reach;
-    ``why``: why this aim at this step; ``analysis``: what a person adds; ``place``: the file."""
+    ``why``: why this aim at this step; ``analysis``: what a person adds; ``place``: the file; ``about``: Markdown that
+    a report begins with."""
 
     target: float = TARGET
     last: int = LAST
     why: tuple[Sentence, ...] = ()
     analysis: tuple[Sentence, ...] = ()
     place: Path = Path(FILE)
+    about: str = ""
 
     def __post_init__(self) -> None:
         if not 0.01 <= self.target <= 1:  # who writes 0.994 means a fraction
@@ -75,7 +79,7 @@ def read_aim(folder: Path, target: float | None = None, last: int | None = None)
 
 
 def _fields(data: Any) -> dict[str, Any]:
-    known = ("target", "last", "aim", "analysis")
+    known = ("about", "target", "last", "aim", "analysis")
     if not isinstance(data, Mapping):
         raise StudyError(f"must be a mapping with {', '.join(known)}, but is {data!r}")
     for name in data:
@@ -90,6 +94,10 @@ def _fields(data: Any) -> dict[str, Any]:
         if isinstance(data["last"], bool) or not isinstance(data["last"], int):
             raise StudyError(f"last: must be a whole number of epochs, but is {data['last']!r}")
         values["last"] = data["last"]
+    if "about" in data:
+        if not isinstance(data["about"], str):
+            raise StudyError(f"about: must be text, but is {data['about']!r}")
+        values["about"] = data["about"].strip()
     if "aim" in data:
         values["why"] = sentences_of(data["aim"], "aim")
     if "analysis" in data:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from budgetnet.errors import SentenceError
 from budgetnet.evidence import Evidence
@@ -175,15 +176,42 @@ def _said(sentences: Sequence[Sentence], facts: Mapping[str, Fact], place: str) 
 # --- the block --------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Account:
+    """Target, Result and Analysis in whole sentences; ``figures``: numbers below the result, as (what, words)."""
+
+    target: str
+    result: str
+    figures: tuple[tuple[str, str], ...]
+    analysis: tuple[str, ...]
+
+
+def account(case: Case) -> Account:
+    """What is to be said of a confirmed network. Raises SentenceError where a person's sentence is wrong."""
+    return _account(case, facts_of(case))
+
+
+def _account(case: Case, facts: Mapping[str, Fact]) -> Account:
+    runs = case.evidence.confirmation
+    result = _ONE_SEED if runs.std is None else _SEVERAL_SEEDS
+    return Account(
+        _target(case.evidence, facts),
+        fill(result, facts),
+        tuple(_figures(case.evidence, facts)),
+        tuple(_sentences(case, facts)),
+    )
+
+
 def block(case: Case) -> str:
     """The docstring of the frozen class, without quotes, in lines of at most 116 columns."""
     evidence = case.evidence
     facts = facts_of(case)
+    said = _account(case, facts)
     parts = [
         fill("{shapes}, {params} params.", {**facts, "shapes": Fact(summary(evidence.architecture))}),
-        _target(evidence, facts),
-        _result(evidence, facts),
-        "Analysis:\n" + "\n".join(_wrap(sentence, "- ", "  ") for sentence in _sentences(case, facts)),
+        _wrap(f"Target: {said.target}", "", ""),
+        "\n".join([_wrap(f"Result: {said.result}", "", ""), *_entries(said.figures)]),
+        "Analysis:\n" + "\n".join(_wrap(sentence, "- ", "  ") for sentence in said.analysis),
         "Receptive field:\n" + _table(evidence),
         "Origin:\n" + "\n".join(_entries(_origin(evidence, facts))),
     ]
@@ -192,18 +220,18 @@ def block(case: Case) -> str:
 
 def _target(evidence: Evidence, facts: Mapping[str, Fact]) -> str:
     text = (
-        "Target: at least {target} of the test images in every one of the last {last} of {epochs}, "
+        "at least {target} of the test images in every one of the last {last} of {epochs}, "
         "with fewer than {budget} params."
     )
-    return _wrap(" ".join([fill(text, facts), *_said(evidence.provenance.aim, facts, "aim")]), "", "")
+    return " ".join([fill(text, facts), *_said(evidence.provenance.aim, facts, "aim")])
 
 
-def _result(evidence: Evidence, facts: Mapping[str, Fact]) -> str:
-    runs = evidence.confirmation
-    if runs.std is None:
-        head = "Result: {mean} (the last epoch of one seed, {images} test images)."
-    else:
-        head = "Result: {mean_std} (mean ± standard deviation of the last epoch over {seeds}, {images} test images)."
+_ONE_SEED = "{mean} (the last epoch of one seed, {images} test images)."
+_SEVERAL_SEEDS = "{mean_std} (mean ± standard deviation of the last epoch over {seeds}, {images} test images)."
+
+
+def _figures(evidence: Evidence, facts: Mapping[str, Fact]) -> list[tuple[str, str]]:
+    """Numbers below the result, each with what it is."""
     entries = {
         "params": "{params_of_budget}",
         "MACs": "{macs}",
@@ -215,11 +243,11 @@ def _result(evidence: Evidence, facts: Mapping[str, Fact]) -> str:
         "held": "{held}",
     }
     lines = [(key, fill(template, facts)) for key, template in entries.items()]
-    written = Accuracies(runs.images)
-    for run in runs.runs:
+    written = Accuracies(evidence.confirmation.images)
+    for run in evidence.confirmation.runs:
         tail = " ".join(written.bare(epoch.accuracy) for epoch in run.last(evidence.last))
         lines.append((f"seed {run.seed}", f"{tail} % (last {facts['last_epochs']})"))
-    return "\n".join([_wrap(fill(head, facts), "", ""), *_entries(lines)])
+    return lines
 
 
 def _origin(evidence: Evidence, facts: Mapping[str, Fact]) -> list[tuple[str, str]]:

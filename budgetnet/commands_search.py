@@ -237,15 +237,25 @@ def _print_trial(console: Console, record: TrialRecord, study: Study) -> None:
 
 
 def report(
-    study: StudyOption = None,
+    studies: Annotated[
+        list[str] | None, typer.Argument(help="Names of studies; by default the one written last.")
+    ] = None,
     storage: StorageOption = None,
-    out: Annotated[Path | None, typer.Option(help="File; by default README.md in the study's folder.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for one study's report; by default the study's own.")] = None,
 ) -> None:
-    """Write a study as a Markdown page.
+    """Write a study's report: README.md, report.html and pictures.
 
-    Example: budgetnet report --study mnist-8000
+    Trials, what mattered, and the confirmed winner with its Target, Result and Analysis. What stands in about: of the
+    study's study.yaml comes first.
+
+    Example: budgetnet report mnist-8000
     """
     from budgetnet.report import write_report
     from budgetnet.study import open_study
 
-    typer.echo(f"wrote {write_report(open_study(study, storage), out)}")
+    if out is not None and studies and len(studies) > 1:
+        raise BudgetnetError(f"--out takes the report of one study, but got {len(studies)}")
+    names: list[str | None] = [*studies] if studies else [None]
+    for opened in [open_study(name, storage) for name in names]:
+        written = write_report(opened, out)
+        typer.echo(f"wrote {written.markdown} and {written.html}")

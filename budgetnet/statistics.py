@@ -194,3 +194,12 @@ def _checked(confidence: float) -> float:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, but got {confidence}")
     return confidence
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """Whether each (cost, value) is beaten by none that costs no more and is worth no less; equal ones all stay."""
+
+    def beaten(cost: float, value: float) -> bool:
+        return any(c <= cost and v >= value and (c, v) != (cost, value) for c, v in points)
+
+    return [not beaten(cost, value) for cost, value in points]

@@ -7,6 +7,7 @@ it.
 from __future__ import annotations
 
 import os
+import re
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -151,6 +152,12 @@ class Study:
         except (ModelError, TypeError, KeyError) as error:
             raise StudyError(f"{self.where.shown}: a run of trial {trial} cannot be read: {error}") from None
         return sorted(runs, key=lambda run: run.seed)
+
+    def confirmed(self) -> list[int]:
+        """Numbers of the trials of which ``confirm`` has kept some seed, in order."""
+        with storage_errors(self.where):
+            attrs = self.inner.user_attrs
+        return sorted({int(key.split(":")[1]) for key in attrs if re.fullmatch(r"confirm:\d+:\d+", key)})
 
     def keep_run(self, trial: int, run: SeedRun) -> None:
         """Keep one seed of a trial's confirmation, with the hash of its weights if they lie where ``weights`` says."""

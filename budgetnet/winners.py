@@ -148,11 +148,11 @@ class Order:
         free_name(self.out, self.name, force=self.force)
 
 
-def freeze_winner(winner: Winner, confirmation: Confirmation, aim: Aim, order: Order) -> Frozen:
-    """Write a confirmed winner as a class, with weights and evidence. On a BudgetnetError no file has changed."""
+def provenance(winner: Winner, aim: Aim) -> Provenance:
+    """Where a winner is from, and what it was to reach. Raises DataError where its data cannot be read."""
     settings = winner.study.settings
     data = load(settings.data, image_shape=winner.architecture.input_shape)
-    provenance = Provenance(
+    return Provenance(
         study=winner.study.where.name,
         trial=winner.trial,
         budget=settings.budget,
@@ -166,12 +166,16 @@ def freeze_winner(winner: Winner, confirmation: Confirmation, aim: Aim, order: O
         aim=aim.why,
         analysis=aim.analysis,
     )
+
+
+def freeze_winner(winner: Winner, confirmation: Confirmation, aim: Aim, order: Order) -> Frozen:
+    """Write a confirmed winner as a class, with weights and evidence. On a BudgetnetError no file has changed."""
     try:
         return freeze(
             winner.architecture,
             winner.recipe,
             confirmation,
-            provenance,
+            provenance(winner, aim),
             winner.study.weights(winner.trial, confirmation.seeds[0]),
             out=order.out,
             name=order.name,

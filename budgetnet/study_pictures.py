@@ -1,0 +1,339 @@
+"""Pictures of a whole study: accuracy against params, learning curves, what mattered, receptive fields, budget use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from budgetnet.drawing import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    VERMILION,
+    Picture,
+    accuracy_axis,
+    error,
+    figure,
+    legend_below,
+    picture,
+)
+from budgetnet.importance import LEAST
+from budgetnet.public_records import DATA, RECORDS, PublicRecord
+from budgetnet.statistics import pareto_front
+from budgetnet.study import TrialRecord
+from budgetnet.survey import Survey
+from budgetnet.table import receptive_field
+from budgetnet.words import plural, probability
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+USUAL_EPOCHS = 15
+CROWDED = 0.25  # trials whose params differ by a smaller part than that get a panel of their own
+NAMED = 12  # hyperparameters in the picture of what mattered
+
+
+def study_pictures(survey: Survey) -> list[Picture]:
+    """What there is to draw of a study, in the order of a report; nothing where nothing has trained."""
+    if not survey.trained:
+        return []
+    drawn = [accuracy_against_params(survey), learning_curves(survey)]
+    if survey.importances:
+        drawn.append(what_mattered(survey))
+    return [*drawn, receptive_fields(survey), budget_use(survey)]
+
+
+# --- accuracy against params ------------------------------------------------------------------------------------------
+
+
+def accuracy_against_params(survey: Survey) -> Picture:
+    """Trials by validation accuracy, the Pareto front, what is confirmed on test, and the public records.
+
+    Where the trials fill a small part of the picture, a second panel shows that part alone.
+    """
+    public = [record for record in RECORDS if survey.settings.data == DATA]
+    counts = list(map(_params, survey.trained))
+    crowded = bool(survey.finished) and max(counts) - min(counts) < CROWDED * max(counts)
+    with figure(8.4 if crowded else 7.6, 5.0) as drawn:
+        panels = drawn.subplots(1, 2 if crowded else 1, squeeze=False, width_ratios=(3, 2) if crowded else (1,))[0]
+        _fill(panels[0], survey, public)
+        _params_axis(panels[0], survey, public)
+        if crowded:
+            _fill(panels[1], survey, [])
+            panels[1].set_title("the trials alone", fontsize=10)
+            margin = 0.1 * (max(counts) - min(counts)) + 1
+            panels[1].set_xlim(min(counts) - margin, max(counts) + margin)
+            panels[1].locator_params(axis="x", nbins=4)
+            panels[1].set_xlabel("trainable parameters")
+        drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        told = _told_front(survey, bool(public))
+        return picture(drawn, "accuracy_against_params", "Accuracy against parameters", told)
+
+
+def _fill(axes: Axes, survey: Survey, public: Sequence[PublicRecord]) -> None:
+    from matplotlib.ticker import StrMethodFormatter
+
+    finished, stopped = survey.finished, [record for record in survey.trained if record.state == "pruned"]
+    shown = [record for record in stopped if _reaches(record, finished)]
+    _scatter(axes, shown, 14, GREY, 0.5, f"pruned: where it stopped ({len(shown)} of {len(stopped)})")
+    _scatter(axes, finished, 26, BLUE, 0.85, f"finished: validation ({len(finished)})")
+    _front(axes, finished)
+    _confirmed(axes, survey)
+    _public(axes, public)
+    axes.axvline(survey.settings.budget, color=INK, linewidth=1, linestyle=":", label="budget")
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    accuracies = [*map(_reached, [*finished, *shown]), *(record.shown for record in public)]
+    for runs in survey.confirmed.values():
+        accuracies += [runs.mean - (runs.std or 0), runs.mean + (runs.std or 0)]
+    accuracy_axis(axes, "accuracy", accuracies)
+
+
+def _reaches(record: TrialRecord, finished: Sequence[TrialRecord]) -> bool:
+    """Whether a stopped trial lies near the finished ones; those far below would only press the rest together."""
+    floor = min((r.value or 0.0 for r in finished), default=0.0)
+    return error(_reached(record)) <= 2 * error(floor)
+
+
+def _reached(record: TrialRecord) -> float:
+    return record.curve[-1] if record.value is None or record.state != "finished" else record.value
+
+
+def _params(record: TrialRecord) -> int:
+    assert record.cost is not None
+    return record.cost.params
+
+
+def _scatter(axes: Axes, records: Sequence[TrialRecord], size: float, colour: str, alpha: float, label: str) -> None:
+    if records:
+        heights = [error(_reached(record)) for record in records]
+        axes.scatter(
+            list(map(_params, records)),
+            heights,
+            s=size,
+            color=colour,
+            alpha=alpha,
+            linewidths=0,
+            label=label,
+        )
+
+
+def _front(axes: Axes, finished: Sequence[TrialRecord]) -> None:
+    points = sorted((_params(record), record.value or 0.0) for record in finished)
+    if points:
+        best = pareto_front(points)
+        line = [point for point, is_best in zip(points, best, strict=True) if is_best]
+        xs, ys = [params for params, _ in line], [error(value) for _, value in line]
+        axes.step(xs, ys, where="post", color=BLUE, linewidth=1.4, label="Pareto front of validation")
+
+
+def _confirmed(axes: Axes, survey: Survey) -> None:
+    label: str | None = "confirmed: test, mean ± standard deviation over seeds"
+    for number, runs in survey.confirmed.items():
+        spread = runs.std or 0.0
+        bar = [[error(runs.mean) - error(runs.mean + spread)], [error(runs.mean - spread) - error(runs.mean)]]
+        axes.errorbar(
+            _params(survey.records[number]),
+            error(runs.mean),
+            bar,
+            fmt="D",
+            color=VERMILION,
+            markersize=6,
+            capsize=4,
+            label=label,
+        )
+        label = None
+
+
+def _public(axes: Axes, public: Sequence[PublicRecord]) -> None:
+    for usual, label in ((True, "public records (table below)"), (False, f"the same, more than {USUAL_EPOCHS} epochs")):
+        some = [record for record in public if (record.epochs <= USUAL_EPOCHS) == usual]
+        if some:
+            axes.scatter(
+                [record.params for record in some],
+                [error(record.shown) for record in some],
+                s=42,
+                marker="^",
+                facecolors=ORANGE if usual else "none",
+                edgecolors=ORANGE,
+                label=label,
+            )
+    for letter, record in lettered(public):
+        axes.annotate(letter, (record.params, error(record.shown)), (5, 3), textcoords="offset points", fontsize=8)
+
+
+def lettered(public: Iterable[PublicRecord]) -> list[tuple[str, PublicRecord]]:
+    """Records with the letters that stand for them in the picture."""
+    return [(chr(ord("a") + index), record) for index, record in enumerate(public)]
+
+
+def _params_axis(axes: Axes, survey: Survey, public: Sequence[PublicRecord]) -> None:
+    """From 0, or by the logarithm where the trials themselves span decades."""
+    counts = [*map(_params, survey.trained), *(record.params for record in public)]
+    most = 1.06 * max([*counts, survey.settings.budget])
+    if max(counts) > 30 * min(counts):
+        axes.set_xscale("log")
+        axes.set_xlim(min(counts) / 1.2, most)
+    else:
+        axes.set_xlim(0, most)
+        axes.locator_params(axis="x", nbins=5)
+    axes.set_xlabel("trainable parameters")
+
+
+def _told_front(survey: Survey, public: bool) -> str:
+    best = survey.finished[0] if survey.finished else None
+    text = "Trials by the mean validation accuracy of their last epochs; nothing was chosen on test. "
+    if best is not None:
+        text += f"The best is trial {best.number}: {100 * (best.value or 0):.2f} % with {_params(best):,} params. "
+    if public:
+        text += "Public records are single runs, chosen and measured on the test set, which flatters them."
+    return text.strip()
+
+
+# --- learning curves --------------------------------------------------------------------------------------------------
+
+
+def learning_curves(survey: Survey) -> Picture:
+    """Validation accuracy by epoch; what was pruned is faded."""
+    finished = survey.finished
+    pruned = [record for record in survey.trained if record.state == "pruned"]
+    with figure() as drawn:
+        axes = drawn.subplots()
+        groups: tuple[tuple[str, list[TrialRecord], dict[str, Any]], ...] = (
+            (f"pruned ({len(pruned)})", pruned, {"color": GREY, "alpha": 0.45, "linewidth": 0.8, "marker": "x"}),
+            (f"finished ({len(finished)})", finished[1:], {"color": BLUE, "alpha": 0.7, "linewidth": 0.9}),
+            ("the best", finished[:1], {"color": VERMILION, "linewidth": 2.2}),
+        )
+        for label, records, style in groups:
+            for record in records:
+                epochs = range(1, len(record.curve) + 1)
+                axes.plot(epochs, list(map(error, record.curve)), label=label, markevery=[-1], markersize=4, **style)
+                label = "_nolegend_"
+        accuracy_axis(axes, "validation accuracy", [value for r in [*finished, *pruned] for value in r.curve])
+        _epochs_axis(axes, survey.settings.epochs)
+        legend_below(axes, 3)
+        told = f"{plural(len(finished), 'trial')} trained to the end" + (
+            f", {len(pruned):,} were stopped early by the pruner (marked ×)." if pruned else "; none was pruned."
+        )
+        return picture(drawn, "learning_curves", "Learning curves", told)
+
+
+def _epochs_axis(axes: Axes, epochs: int) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlim(0.5, epochs + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("epoch")
+
+
+# --- what mattered ----------------------------------------------------------------------------------------------------
+
+
+def what_mattered(survey: Survey) -> Picture:
+    """The hyperparameters that the best quarter of the trials drew most unlike the rest."""
+    found = survey.importances[:NAMED]
+    rows = range(len(found))
+    with figure(7.2, 0.9 + 0.32 * len(found)) as drawn:
+        axes = drawn.subplots()
+        bars = axes.barh(rows, [100 * one.share for one in found], height=0.6, color=GREY)
+        for bar, one in zip(bars, found, strict=True):
+            bar.set_color(GREEN if one.beyond_chance else GREY)
+        axes.hlines(rows, [100 * one.low for one in found], [100 * one.high for one in found], color=INK, linewidth=1.4)
+        axes.scatter(
+            [100 * one.chance for one in found], rows, marker="|", s=160, color=VERMILION, linewidths=2, zorder=3
+        )
+        axes.set_yticks(list(rows), [one.name for one in found])
+        axes.invert_yaxis()
+        axes.set_xlim(0)
+        axes.set_xlabel("importance (% of the sum over all hyperparameters)")
+        axes.grid(axis="y", visible=False)
+        beyond = [one.name for one in survey.importances if one.beyond_chance]
+        told = (
+            f"PED-ANOVA over {len(survey.trained)} trained trials, ranked by how far they came and how accurate "
+            "they were there. Line: 80 % of resampled studies; red mark: what 95 % of shuffled studies stay below. "
+            f"Beyond chance (green): {', '.join(beyond) or 'none'}."
+        )
+        return picture(drawn, "what_mattered", "What mattered", told)
+
+
+# --- receptive fields -------------------------------------------------------------------------------------------------
+
+
+def receptive_fields(survey: Survey) -> Picture:
+    """Validation accuracy by what a cell of the last map sees."""
+    image = max(survey.settings.space["input"][1:])
+    groups = (
+        ("pruned: where it stopped", [r for r in survey.trained if r.state == "pruned"], GREY, 16),
+        ("finished", survey.finished, BLUE, 26),
+    )
+    with figure() as drawn:
+        axes = drawn.subplots()
+        for label, records, colour, size in groups:
+            if records:
+                fields = [record.receptive_field or 0 for record in records]
+                heights = [error(_reached(record)) for record in records]
+                axes.scatter(fields, heights, s=size, color=colour, alpha=0.7, linewidths=0, label=label)
+        axes.axvline(image, color=INK, linewidth=1, linestyle=":", label=f"side of the image, {image} pixels")
+        axes.set_xlim(0)
+        axes.set_xlabel("receptive field of a cell of the last map (pixels a side)")
+        accuracy_axis(axes, "validation accuracy", map(_reached, survey.trained))
+        legend_below(axes, 3)
+        told = f"Each point is a trial; the dotted line is the side of the image.{_correlation(survey.finished)}"
+        return picture(drawn, "receptive_fields", "Receptive field against accuracy", told)
+
+
+def _correlation(finished: Sequence[TrialRecord]) -> str:
+    """Spearman's rank correlation of field and accuracy, where there are enough trials to speak of one."""
+    from scipy.stats import spearmanr
+
+    fields, values = [record.receptive_field for record in finished], [record.value for record in finished]
+    if len(finished) < LEAST or len(set(fields)) < 2 or len(set(values)) < 2:
+        return ""
+    found = spearmanr(fields, values)
+    return (
+        f" Rank correlation (Spearman) over the {len(finished)} finished trials: {found.statistic:+.2f}, "
+        f"p {probability(float(found.pvalue))}; a correlation, for depth and width differ as well."
+    )
+
+
+# --- budget use -------------------------------------------------------------------------------------------------------
+
+
+def budget_use(survey: Survey) -> Picture:
+    """How much of the budget the trials use, and where the best one spends it."""
+    best = survey.champion.record if survey.champion else (survey.finished or survey.trained)[0]
+    budget = survey.settings.budget
+    with figure(7.6, 3.4) as drawn:
+        left, right = drawn.subplots(1, 2, width_ratios=(2, 3))
+        used = [100 * _params(record) / budget for record in survey.trained]
+        left.hist(used, bins=20, color=BLUE, edgecolor=INK, linewidth=0.5)
+        left.set_xlabel("params (% of the budget)")
+        left.set_ylabel("trained trials")
+        parts = spending(best)
+        rows = range(len(parts))
+        right.barh([row - 0.19 for row in rows], [part[1] for part in parts], 0.36, color=PURPLE, label="params")
+        right.barh([row + 0.19 for row in rows], [part[2] for part in parts], 0.36, color=GREEN, label="MACs")
+        right.set_yticks(list(rows), [part[0] for part in parts])
+        right.invert_yaxis()
+        right.grid(axis="y", visible=False)
+        right.set_xlabel(f"share in trial {best.number} (%)")
+        right.legend(loc="best")
+        told = (
+            f"Left: params of the {len(used)} trained trials as a share of the budget of {budget:,}. "
+            f"Right: where trial {best.number} ({_params(best):,} params) spends its params and MACs."
+        )
+        return picture(drawn, "budget_use", "Budget use", told)
+
+
+def spending(record: TrialRecord) -> list[tuple[str, float, float]]:
+    """(part of the network, % of the params, % of the MACs), in the order of the network."""
+    assert record.architecture is not None
+    table = receptive_field(record.architecture)
+    parts: dict[str, list[int]] = {}
+    for row in table.rows:
+        part = parts.setdefault(row.name.split(".")[0], [0, 0])
+        part[0] += row.params
+        part[1] += row.macs
+    return [(name, 100 * params / table.params, 100 * macs / table.macs) for name, (params, macs) in parts.items()]

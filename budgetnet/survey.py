@@ -1,0 +1,153 @@
+"""All that a report shows of a study, read and computed once: its trials, what mattered, and its confirmed winner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from budgetnet.aim import Aim, read_aim
+from budgetnet.analysis import Account, account
+from budgetnet.build import build
+from budgetnet.data import load
+from budgetnet.dataset import Split
+from budgetnet.errors import ModelError, SentenceError, StudyError
+from budgetnet.evidence import Evidence, read_evidence
+from budgetnet.freeze import case_of, evidence_path, weights_path
+from budgetnet.importance import Importance, importances
+from budgetnet.modelfile import ModelFile
+from budgetnet.models import model_file, names
+from budgetnet.results import Confirmation
+from budgetnet.study import Settings, Study, TrialRecord
+from budgetnet.weights import read_weights
+from budgetnet.winners import Winner, provenance
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The confirmed trial of highest validation accuracy. account: its Target, Result and Analysis; frozen_as: the
+    model that it became, if any; weights: of the first seed, None where they are gone."""
+
+    record: TrialRecord
+    runs: Confirmation
+    aim: Aim
+    data: str
+    account: Account
+    frozen_as: str | None
+    weights: Path | None
+
+    @cached_property
+    def test(self) -> Split:
+        """The test images: of a study that is confirmed they have been read before, and choose nothing here."""
+        assert self.record.architecture is not None
+        return load(self.data, image_shape=self.record.architecture.input_shape).final_splits()[1]
+
+    @cached_property
+    def mistaken(self) -> dict[int, list[int]]:
+        """Test images that some seed's last weights got wrong, with what each such seed took them for."""
+        found: dict[int, list[int]] = {}
+        for run in self.runs.runs:
+            for index, taken_for in run.outcome.wrong:
+                found.setdefault(index, []).append(taken_for)
+        return found
+
+    @property
+    def filters(self) -> Tensor | None:
+        """Weights of the first convolution, (out, in, height, width); None where they are gone."""
+        if self.weights is None or self.record.architecture is None:
+            return None
+        tensors = read_weights(self.weights)
+        first = next(name for name, tensor in build(self.record.architecture).state_dict().items() if tensor.ndim == 4)
+        return tensors[first]
+
+    def confusion(self) -> np.ndarray[Any, Any]:
+        """(true class, taken for): test images over all seeds; the diagonal holds what was right."""
+        labels = self.test.labels.numpy()
+        classes = int(labels.max()) + 1
+        found = np.diag(np.bincount(labels, minlength=classes) * self.runs.n)
+        for index, guesses in self.mistaken.items():
+            for guess in guesses:
+                found[labels[index], guess] += 1
+                found[labels[index], labels[index]] -= 1
+        return found
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A study as a report sees it. about: what its file says of it; champion: None where nothing is confirmed."""
+
+    name: str
+    about: str
+    settings: Settings
+    records: tuple[TrialRecord, ...]
+    confirmed: dict[int, Confirmation]
+    importances: tuple[Importance, ...]
+    champion: Champion | None
+
+    @property
+    def trained(self) -> list[TrialRecord]:
+        return [record for record in self.records if record.trained and record.curve and record.cost is not None]
+
+    @property
+    def finished(self) -> list[TrialRecord]:
+        """The best first."""
+        return sorted((r for r in self.trained if r.state == "finished"), key=lambda r: -(r.value or 0.0))
+
+
+def survey(study: Study) -> Survey:
+    """Read a study. Raises StudyError, and ModelError where its weights or its test images cannot be read."""
+    records, aim = tuple(study.records()), read_aim(study.where.home)
+    confirmed = {
+        winner.trial: winner.confirmation()
+        for number in study.confirmed()
+        if (winner := Winner.of(study, number)).runs()
+    }
+    chosen = max(confirmed, key=lambda number: records[number].value or 0.0, default=None)
+    return Survey(
+        study.where.name,
+        aim.about,
+        study.settings,
+        records,
+        confirmed,
+        tuple(importances(study)),
+        None if chosen is None else _champion(Winner.of(study, chosen), confirmed[chosen], aim),
+    )
+
+
+def _champion(winner: Winner, runs: Confirmation, aim: Aim) -> Champion:
+    frozen = _frozen(winner)
+    evidence = frozen or Evidence(
+        f"trial {winner.trial}", winner.architecture, winner.recipe, runs, provenance(winner, aim), ""
+    )
+    try:
+        said = account(case_of(evidence, ModelFile.read(model_file())))
+    except SentenceError as error:
+        raise StudyError(f"{aim.place}: {error}") from None
+    kept = winner.study.weights(winner.trial, runs.seeds[0])
+    frozen_as = None if frozen is None else frozen.name
+    weights = next(
+        (path for path in (kept, frozen and weights_path(model_file(), frozen.name)) if path and path.is_file()), None
+    )
+    return Champion(
+        winner.study.record(winner.trial), evidence.confirmation, aim, winner.data, said, frozen_as, weights
+    )
+
+
+def _frozen(winner: Winner) -> Evidence | None:
+    """The evidence of the model that the trial became, if one of the model file is from it."""
+    path = model_file()
+    for name in names(path):
+        try:
+            evidence = read_evidence(evidence_path(path, name))
+        except ModelError:
+            continue
+        origin = evidence.provenance
+        if (origin.study, origin.trial) == (winner.study.where.name, winner.trial) and (
+            evidence.architecture == winner.architecture and evidence.recipe == winner.recipe
+        ):
+            return evidence
+    return None

@@ -1,0 +1,307 @@
+"""Reports: what the page says, that its pictures show the recorded numbers, and that it needs nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import budgetnet
+from budgetnet import study_pictures, winner_pictures
+from budgetnet.cli import main
+from budgetnet.data import load
+from budgetnet.drawing import INK, THEME, Picture, accuracy_axis, error, figure
+from budgetnet.errors import StudyError
+from budgetnet.importance import importances
+from budgetnet.page import html, table
+from budgetnet.report import write_report
+from budgetnet.results import Confirmation
+from budgetnet.statistics import pareto_front
+from budgetnet.study import Study, open_study
+from budgetnet.survey import Survey, survey
+
+PACKAGE = Path(budgetnet.__file__).parent
+LANDSCAPE = PACKAGE.parent / "studies" / "landscape" / "study.db"
+WINNER = 3  # of the landscape: the network and recipe of Model_1, whose ten seeds are its confirmation here
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The committed landscape (64 complete trials of MNIST) with Model_1's seeds as the confirmation of its winner."""
+    root = tmp_path_factory.mktemp("report") / "studies"
+    (root / "landscape").mkdir(parents=True)
+    shutil.copy(LANDSCAPE, root / "landscape")
+    (root / "landscape" / "study.yaml").write_text("about: |\n  Why: <b>to see</b> `all` of it.\ntarget: 99.4\n")
+    opened = open_study("landscape", root=root)
+    evidence = json.loads((PACKAGE / "Model_1.json").read_text(encoding="utf-8"))
+    opened.weights(WINNER, 0).parent.mkdir()
+    shutil.copy(PACKAGE / "Model_1.safetensors", opened.weights(WINNER, 0))
+    for run in Confirmation.from_dict(evidence["confirmation"]).runs:
+        opened.keep_run(WINNER, run)
+    return opened
+
+
+@pytest.fixture(scope="module")
+def found(study: Study) -> Survey:
+    return survey(study)
+
+
+@pytest.fixture(scope="module")
+def folder(study: Study) -> Path:
+    """Where the report lies."""
+    return write_report(study).markdown.parent
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The matplotlib figures, as they are when they become pictures."""
+    figures: list[Any] = []
+
+    def keep(figure: Any, name: str, title: str, told: str) -> Picture:
+        figures.append(figure)
+        return Picture(name, title, told, "<svg/>")
+
+    for module in (study_pictures, winner_pictures):
+        monkeypatch.setattr(module, "picture", keep)
+    return figures
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_says_what_was_recorded(folder: Path, found: Survey) -> None:
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    champion = found.champion
+    assert champion is not None
+    assert champion.record.number == WINNER
+    assert page.index("Why: <b>to see</b> `all` of it.") < page.index("## The winner: trial 3")
+    assert "**Result:** 99.46 ± 0.08 % (mean ± standard deviation of the last epoch over 10 seeds" in page
+    assert "- The target held in 8 of 10 seeds" in page
+    best = found.finished[0]
+    assert best.cost is not None
+    row = f"| {best.number} | {100 * (best.value or 0):.2f} | {best.cost.params:,} | {best.cost.macs:,} |"
+    assert row in page
+    for run in champion.runs.runs:
+        lowest, held = 100 * run.lowest(5), "yes" if run.holds(0.994) else "no"
+        cells = re.search(rf"^\| {run.seed} \| (.*) \|$", page[page.index("## Trial 3 over") :], re.MULTILINE)
+        assert cells is not None
+        shown = cells[1].split(" | ")
+        assert (shown[1], shown[-1]) == (f"{lowest:.2f}", held)
+    assert "64 finished" in page
+    assert "| e | fewest params, last five all 99.4 | 6,174 | 15 | 99.48 | 99.47 | 99.42 |" in page
+
+
+def test_every_picture_is_there_and_is_read_in_both_themes(folder: Path) -> None:
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    names = re.findall(r"!\[[^\]]+\]\(pictures/(\w+\.svg)\)", page)
+    assert names == [
+        *("accuracy_against_params.svg", "learning_curves.svg", "what_mattered.svg", "receptive_fields.svg"),
+        *("budget_use.svg", "seeds.svg", "confusion.svg", "misclassified.svg", "filters.svg"),
+    ]
+    assert sorted(path.name for path in (folder / "pictures").iterdir()) == sorted(names)
+    for name in names:
+        svg = (folder / "pictures" / name).read_text(encoding="utf-8")
+        ElementTree.fromstring(svg)
+        assert THEME in svg
+        assert "currentColor" in svg
+        assert INK not in svg
+
+
+class _Page(HTMLParser):
+    """Collects the addresses that a browser would fetch, and counts elements."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.count: dict[str, int] = {}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.count[tag] = self.count.get(tag, 0) + 1
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href") and not (value or "").startswith(("#", "data:")):
+                self.fetched.append(f"{tag} {name}={value}")
+
+
+def test_the_html_needs_nothing_else(folder: Path) -> None:
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    page = _Page()
+    page.feed(text)
+    assert page.fetched == []
+    assert page.count["svg"] == 9
+    assert "url(" not in text.replace("url(#", "")
+    assert "@import" not in text
+    assert "&lt;b&gt;to see&lt;/b&gt; <code>all</code>" in text
+    assert 'aria-label="Learning curves"' in text
+
+
+def test_a_report_is_the_same_again_and_clears_away_what_is_its_own_alone(study: Study, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    (pictures / "earlier.svg").write_text(f"<svg>{THEME}</svg>")
+    (pictures / "mine.svg").write_text("<svg/>")
+    write_report(study, tmp_path)
+    assert not (pictures / "earlier.svg").exists()
+    assert (pictures / "mine.svg").exists()
+    home = study.where.home
+    for name in ("README.md", "report.html", "pictures/what_mattered.svg", "pictures/misclassified.svg"):
+        assert (tmp_path / name).read_bytes() == (home / name).read_bytes()
+
+
+def test_what_a_person_wrote_is_not_overwritten(study: Study, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("my own words")
+    with pytest.raises(StudyError, match=r"README\.md: is not a report of budgetnet's"):
+        write_report(study, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    assert (tmp_path / "README.md").read_text() == "my own words"
+
+
+def test_one_folder_takes_one_report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["budgetnet", "report", "a", "b", "--out", "there"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "error: --out takes the report of one study, but got 2\n"
+
+
+def test_a_table_keeps_bars_and_sides() -> None:
+    text = table(("network", "params>"), [("8 | 10", 7), ("`c8`", 12)])
+    assert text == "| network | params |\n| --- | --: |\n| 8 \\| 10 | 7 |\n| `c8` | 12 |"
+    page = html("a & b", text, {})
+    assert '<td style="text-align:right">12</td>' in page
+    assert "<title>a &amp; b</title>" in page
+    assert "8 | 10" in page
+
+
+# --- its pictures -----------------------------------------------------------------------------------------------------
+
+
+def test_every_finished_trial_stands_at_its_params_and_accuracy(found: Survey, drawn: list[Any]) -> None:
+    study_pictures.accuracy_against_params(found)
+    panels = drawn[0].axes
+    assert len(panels) == 2
+    assert panels[0].get_xlim()[0] == 0
+    finished = {c.get_label(): c for c in panels[0].collections}["finished: validation (64)"]
+    wanted = {(r.cost.params, round(1 - (r.value or 0), 6)) for r in found.finished if r.cost}
+    assert {(int(x), round(float(y), 6)) for x, y in finished.get_offsets()} == wanted
+    letters = {text.get_text() for text in panels[0].texts}
+    assert letters == set("abcdefghi")
+
+
+def test_the_axis_reads_accuracy() -> None:
+    with figure() as empty:
+        axes = empty.subplots()
+        accuracy_axis(axes, "accuracy", [0.98, 0.995])
+        read = {f"{axes.yaxis.get_major_formatter()(tick)}": tick for tick in axes.yaxis.get_majorticklocs()}
+        assert read["99"] == pytest.approx(error(0.99))
+        low, high = axes.get_ylim()
+        assert low > error(0.98) > error(0.995) > high
+        assert "log of the error" in axes.get_ylabel()
+
+
+@given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=5))
+def test_an_axis_always_has_two_ticks_and_holds_every_point(accuracies: list[float]) -> None:
+    with figure() as empty:
+        axes = empty.subplots()
+        accuracy_axis(axes, "accuracy", accuracies)
+        bottom, top = axes.get_ylim()
+        assert sum(top <= tick <= bottom for tick in axes.yaxis.get_majorticklocs()) >= 2
+        assert all(top <= error(accuracy) <= bottom for accuracy in accuracies)
+
+
+def test_seeds_are_drawn_with_their_mean_between_worst_and_best(found: Survey, drawn: list[Any]) -> None:
+    assert found.champion is not None
+    winner_pictures.seeds(found.champion)
+    lines = {line.get_label(): line for line in drawn[0].axes[0].lines}
+    mean = 1 - np.asarray(lines["mean of 10 seeds"].get_ydata())
+    assert mean == pytest.approx(found.champion.runs.by_epoch())
+    assert len(drawn[0].axes[0].lines) == 12
+    target = lines["target 99.4 % in the last 5 epochs"]
+    assert list(target.get_xdata()) == [10.5, 15.5]
+    assert target.get_ydata()[0] == pytest.approx(0.006)
+
+
+def test_confusions_add_up(found: Survey) -> None:
+    assert found.champion is not None
+    counts, runs = found.champion.confusion(), found.champion.runs
+    labels = load("mnist").final_splits()[1].labels.numpy()
+    assert counts.sum(axis=1).tolist() == (10 * np.bincount(labels)).tolist()
+    assert np.trace(counts) == sum(run.final.correct for run in runs.runs)
+    index, taken_for = runs.runs[0].outcome.wrong[0]
+    assert counts[labels[index], taken_for] >= 1
+
+
+def test_the_images_shown_are_wrong_in_most_seeds(found: Survey, drawn: list[Any]) -> None:
+    assert found.champion is not None
+    winner_pictures.misclassified(found.champion)
+    test = load("mnist").final_splits()[1]
+    by_index = found.champion.mistaken
+    first = min(index for index, guesses in by_index.items() if len(guesses) == 10)
+    tile = drawn[0].axes[0]
+    assert np.array_equal(np.asarray(tile.images[0].get_array()), test.images[first, 0].numpy())
+    assert tile.get_title().startswith(f"{int(test.labels[first])}→")
+    assert tile.get_title().endswith("10/10")
+
+
+def test_the_filters_are_those_of_the_first_convolution(found: Survey, drawn: list[Any]) -> None:
+    assert found.champion is not None
+    winner_pictures.filters(found.champion)
+    weights = budgetnet.load("Model_1", pretrained=True).get_parameter("stem.0.weight").detach().numpy()
+    assert np.array_equal(np.asarray(drawn[0].axes[3].images[0].get_array()), weights[3, 0])
+
+
+def test_where_the_params_go_adds_up(found: Survey) -> None:
+    parts = study_pictures.spending(found.finished[0])
+    assert [name for name, *_ in parts] == ["stem", "stage1", "stage2", "stage3", "head"]
+    assert sum(params for _, params, _ in parts) == pytest.approx(100)
+    assert sum(macs for *_, macs in parts) == pytest.approx(100)
+
+
+# --- what mattered, and the front -------------------------------------------------------------------------------------
+
+
+def _searched(values: list[tuple[float, float]]) -> Any:
+    """A study whose trials drew (matters, noise), of which only the first decides."""
+    inner = optuna.create_study(direction="maximize")
+    space = {name: optuna.distributions.FloatDistribution(0.0, 1.0) for name in ("matters", "noise")}
+    for matters, noise in values:
+        params = {"matters": matters, "noise": noise}
+        curve = {1: matters / 2, 2: matters}
+        inner.add_trial(
+            optuna.trial.create_trial(params=params, distributions=space, value=matters, intermediate_values=curve)
+        )
+    return SimpleNamespace(inner=inner)
+
+
+def test_what_decides_is_beyond_chance_and_noise_is_not() -> None:
+    draws = np.random.default_rng(1).uniform(size=(60, 2)).tolist()
+    found = {one.name: one for one in importances(_searched(draws))}
+    assert list(found) == ["matters", "noise"]
+    assert found["matters"].beyond_chance
+    assert not found["noise"].beyond_chance
+    assert found["matters"].low <= found["matters"].share
+    assert found["matters"].share + found["noise"].share == pytest.approx(1)
+
+
+def test_few_trials_or_equal_ones_say_nothing() -> None:
+    assert importances(_searched([(0.1 * k, 0.5) for k in range(11)])) == []
+    assert importances(_searched([(0.5, 0.5)] * 30)) == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12))
+def test_the_front_is_what_nothing_beats(points: list[tuple[int, int]]) -> None:
+    front = pareto_front(points)
+    for (cost, value), kept in zip(points, front, strict=True):
+        beaten = any(c <= cost and v >= value and (c < cost or v > value) for c, v in points)
+        assert kept != beaten
