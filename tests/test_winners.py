@@ -495,7 +495,7 @@ def test_options_go_before_the_study_file(desk: Desk) -> None:
         ("target: 100.1", "target must be from 1 to 100 percent, but is 100.1"),
         ("last: 2.5", "last: must be a whole number of epochs, but is 2.5"),
         ("last: 0", "last must be at least 1 epoch, but is 0"),
-        ("goal: 99", "goal: must be one of target, last, aim, analysis"),
+        ("goal: 99", "goal: must be one of about, target, last, aim, analysis"),
         ("- target", "must be a mapping with target, last, aim, analysis, but is ['target']"),
         ("", "must be a mapping with target, last, aim, analysis, but is None"),
         ("target: [", "is not YAML: "),
