@@ -155,8 +155,8 @@ def test_the_file_of_a_study(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[1]", "must be a mapping with target, last, aim, analysis, but is [1]"),
-        ("", "must be a mapping with target, last, aim, analysis, but is None"),
+        ("[1]", "must be a mapping with about, target, last, aim, analysis, but is [1]"),
+        ("", "must be a mapping with about, target, last, aim, analysis, but is None"),
         ("tarket: 99", "tarket: must be one of about, target, last, aim, analysis"),
         ("target: high", "target: must be a percentage, but is 'high'"),
         ("target: 9940", "target must be from 1 to 100 percent, but is 9940"),
