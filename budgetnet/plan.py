@@ -44,7 +44,7 @@ class Plan:
         _at_least("--trials", self.trials, 1)
         if self.timeout is not None and not self.timeout > 0:  # NaN is not either
             raise StudyError(f"--timeout must be above 0 seconds, but got {self.timeout:g}")
-        for option, value, allowed in (("sampler", self.sampler, SAMPLERS), ("pruner", self.pruner, tuple(PRUNERS))):
+        for option, value, allowed in (("sampler", self.sampler, SAMPLERS), ("pruner", self.pruner, PRUNERS)):
             if value not in allowed:
                 raise StudyError(f"--{option} must be one of {', '.join(allowed)}, but got {value!r}")
 

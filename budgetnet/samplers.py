@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import optuna
@@ -12,22 +12,12 @@ from optuna.storages import InMemoryStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-SAMPLERS = ("tpe", "gp", "random")
 STARTUP = 5  # random trials that must have finished before a sampler learns
 MEMORY = 150  # trials that TPE looks at, at most
 KEPT = 100  # of them when it would be more: the best finished ones, and the latest
 BEST = 25  # as many as Optuna's TPE takes for good at most
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
-
-
-def make_sampler(name: str, seed: int) -> BaseSampler:
-    """A sampler by name: an Optuna sampler, after random start-up trials."""
-    if name == "random":
-        return RandomSampler(seed=seed)
-    if name == "gp":
-        return AfterStartUp(GPSampler(seed=seed, n_startup_trials=0), seed)
-    return Forgetting(TPESampler(seed=seed, n_startup_trials=0, multivariate=True, constant_liar=False), seed)
 
 
 class AfterStartUp(BaseSampler):
@@ -137,3 +127,17 @@ def _essence(trial: FrozenTrial) -> FrozenTrial:
         intermediate_values=dict(sorted(trial.intermediate_values.items())[-1:]),
         constraints=trial.constraints,
     )
+
+
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {  # by a seed
+    "tpe": lambda seed: Forgetting(
+        TPESampler(seed=seed, n_startup_trials=0, multivariate=True, constant_liar=False), seed
+    ),
+    "gp": lambda seed: AfterStartUp(GPSampler(seed=seed, n_startup_trials=0), seed),
+    "random": lambda seed: RandomSampler(seed=seed),
+}
+
+
+def make_sampler(name: str, seed: int) -> BaseSampler:
+    """An Optuna sampler by name; one that learns begins after random start-up trials."""
+    return SAMPLERS[name](seed)
