@@ -13,6 +13,7 @@ import typer
 
 from budgetnet.commands_models import export, predict, rf, train
 from budgetnet.commands_search import report, search, show, trials
+from budgetnet.commands_tools import dashboard
 from budgetnet.commands_winners import compare, confirm, freeze, verify
 from budgetnet.errors import BudgetnetError
 from budgetnet.options import stop
@@ -67,7 +68,7 @@ def _common(
     pass
 
 
-for command in (search, trials, show, report, confirm, compare, freeze, verify, rf, train, export, predict):
+for command in (search, trials, show, report, confirm, compare, freeze, verify, rf, train, export, predict, dashboard):
     app.command()(command)
 
 

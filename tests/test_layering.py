@@ -19,7 +19,7 @@ PACKAGE = Path(budgetnet.__file__).parent
 
 LAYERS = {
     **dict.fromkeys(("errors", "statistics", "views"), 0),
-    **dict.fromkeys(("layers", "recipe", "files", "checked", "results", "sentences"), 1),
+    **dict.fromkeys(("layers", "recipe", "files", "checked", "results", "sentences", "extras"), 1),
     **dict.fromkeys(("architecture", "notation", "dimension", "comparison", "words", "traced", "layout"), 2),
     **dict.fromkeys(("cost", "fields", "budget"), 3),
     **dict.fromkeys(("build", "trace", "recorder", "meaning", "operators", "arrangements", "products", "made"), 4),
@@ -27,12 +27,13 @@ LAYERS = {
     **dict.fromkeys(("augment", "captured", "fused", "picture", "stacked", "step", "train", "effective"), 6),
     **dict.fromkeys(("jobs", "executor", "ray_connection", "ray_task", "cluster"), 7),
     **dict.fromkeys(
-        ("place", "study", "lock", "ledger", "progress", "candidates", "samplers", "plan", "coordinator"), 8
+        ("place", "study", "lock", "ledger", "progress", "candidates", "samplers", "plan", "coordinator", "notes"), 8
     ),
     **dict.fromkeys(("confirm", "evidence", "facts", "analysis", "freeze", "modelfile", "source", "models"), 9),
     **dict.fromkeys(("aim", "verdicts", "winners", "verify", "standalone", "export", "classify"), 9),
     **dict.fromkeys(("report", "single", "display", "field_plot", "inspection", "generated"), 9),
-    **dict.fromkeys(("options", "commands_search", "commands_winners", "commands_models"), 10),
+    **dict.fromkeys(("dashboard", "tensorboard", "doctor"), 9),
+    **dict.fromkeys(("options", "commands_search", "commands_winners", "commands_models", "commands_tools"), 10),
     **dict.fromkeys(("cli", "__main__", "__init__", "model"), 10),
 }
 LAST_WITHOUT_TORCH = 3
