@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from budgetnet.errors import BudgetnetError
-from budgetnet.options import DeviceOption, JsonOption, ModelsOption, announce
+from budgetnet.options import DeviceOption, JsonOption, ModelsOption, TensorboardOption, announce
 
 if TYPE_CHECKING:
     from budgetnet.results import EpochResult
@@ -131,6 +131,7 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of weights, order, augmentation and dropout.")] = 0,
     weights: Annotated[Path | None, typer.Option(help="File for the final weights (safetensors).")] = None,
     device: DeviceOption = "auto",
+    tensorboard: TensorboardOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train one network, without a search; an epoch a line.
@@ -141,8 +142,10 @@ def train(
     from budgetnet.jobs import EpochDone, Job
     from budgetnet.plan import check_seed
     from budgetnet.single import read_architecture, read_recipe, train_one
+    from budgetnet.tensorboard import Runs, Seeds, check_folder, run_name
 
     check_seed(seed)
+    check_folder(tensorboard)
     if weights is not None and not weights.resolve().parent.is_dir():
         raise BudgetnetError(f"--weights {weights}: there is no folder {weights.resolve().parent}")
     architecture = read_architecture(network)
@@ -155,12 +158,15 @@ def train(
         seed,
         None if weights is None else str(weights),
     )
-    results = []
-    for event in train_one(job, choose_device(device)):
-        if isinstance(event, EpochDone):
-            results.append(event.result)
-            if not as_json:
-                typer.echo(_epoch_line(event.result, job.recipe.epochs, "test" if final else "validation"))
+    results, split = [], "test" if final else "validation"
+    with Runs(tensorboard) as runs:
+        curves = Seeds(runs, run_name(), architecture, job.recipe, split)
+        for event in train_one(job, choose_device(device)):
+            if isinstance(event, EpochDone):
+                results.append(event.result)
+                curves.epoch(seed, event.result)
+                if not as_json:
+                    typer.echo(_epoch_line(event.result, job.recipe.epochs, split))
     if as_json:
         typer.echo(json.dumps({"notation": str(architecture), "epochs": [result.to_dict() for result in results]}))
 

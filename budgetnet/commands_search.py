@@ -15,6 +15,7 @@ from budgetnet.options import (
     JsonOption,
     StorageOption,
     StudyOption,
+    TensorboardOption,
     WorkersOption,
     again,
     console,
@@ -63,6 +64,7 @@ def search(
     ] = None,
     job_cpus: Annotated[float, typer.Option(help="CPUs that a ray task asks for.")] = 1.0,
     job_gpus: Annotated[float, typer.Option(help="GPUs that a ray task asks for; 0.25 shares one among four.")] = 0.0,
+    tensorboard: TensorboardOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the result.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -78,7 +80,9 @@ def search(
     from budgetnet.coordinator import opened
     from budgetnet.display import watcher
     from budgetnet.plan import Request
+    from budgetnet.tensorboard import check_folder, search_events
 
+    check_folder(tensorboard)
     request = Request(
         budget=budget,
         space=space,
@@ -105,7 +109,10 @@ def search(
     try:
         with opened(request) as running:
             study_made = running.study
-            with watcher(screen, running, quiet=quiet or as_json) as board, closing(running.run()) as events:
+            with (
+                watcher(screen, running, quiet=quiet or as_json) as board,
+                closing(search_events(running, tensorboard)) as events,
+            ):
                 for event in events:
                     board.update(event)
             _print_result(screen, running, as_json)

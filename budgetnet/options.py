@@ -24,6 +24,12 @@ WorkersOption = Annotated[
 ModelsOption = Annotated[
     Path | None, typer.Option("--models", help="File with the classes; else ./model.py, then ours.")
 ]
+TensorboardOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--tensorboard", metavar="DIR", help="Folder for curves and hyperparameters as TensorBoard reads them."
+    ),
+]
 
 
 def console() -> Console:
