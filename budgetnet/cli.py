@@ -1,10 +1,12 @@
 """The command line. Every command is a few lines; here alone an error becomes a message and an exit code.
 
-Exit codes: 0 done · 1 a claim does not hold (verify) · 2 bad input, or nothing to be done about it · 130 interrupted.
+Exit codes: 0 done · 1 a claim does not hold (verify), something needed is broken (doctor) · 2 bad input, or nothing to
+be done about it · 130 interrupted.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from typing import Annotated, cast
@@ -24,6 +26,8 @@ UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 app = typer.Typer(
     name="budgetnet",
     help="Finds the most accurate small convolutional network that fits a parameter budget, and hands it back as code.",
+    epilog="Exit codes: 0 done; 1 a claim does not hold (verify) or something that is needed is broken (doctor); "
+    "2 bad input, one line says what; 130 interrupted, the study is kept.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -35,7 +39,8 @@ def main() -> None:
     """Entry point of the program."""
     signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: stop the workers, keep the study
     try:
-        sys.exit(app(standalone_mode=False))
+        plain = False if os.environ.get("NO_COLOR") else None  # None: colours on a terminal
+        sys.exit(app(prog_name="budgetnet", standalone_mode=False, color=plain))
     except BudgetnetError as error:
         stop(f"error: {error}", 2)
     except UsageError as error:

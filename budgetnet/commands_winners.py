@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from budgetnet.completion import models as model_names
 from budgetnet.errors import StudyError
 from budgetnet.options import (
     DeviceOption,
@@ -130,8 +131,10 @@ def _print_seed_epoch(seed: int, result: EpochResult) -> None:
 
 
 def compare(
-    first: Annotated[str, typer.Argument(help="The one to measure against: a trial's number or Model_N.")],
-    second: Annotated[str, typer.Argument(help="The one that may be better.")],
+    first: Annotated[
+        str, typer.Argument(help="The one to measure against: a trial's number or Model_N.", autocompletion=model_names)
+    ],
+    second: Annotated[str, typer.Argument(help="The one that may be better.", autocompletion=model_names)],
     study: StudyOption = None,
     storage: StorageOption = None,
     models: ModelsOption = None,
@@ -213,7 +216,10 @@ def freeze(
 
 
 def verify(
-    names: Annotated[list[str] | None, typer.Argument(help="Model_3 …; by default every class with evidence.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Model_3 …; by default every class with evidence.", autocompletion=model_names),
+    ] = None,
     models: ModelsOption = None,
     retrain: Annotated[bool, typer.Option("--retrain", help="Also train again from the first seed: minutes.")] = False,
     as_json: JsonOption = False,

@@ -33,7 +33,9 @@ LAYERS = {
     **dict.fromkeys(("aim", "verdicts", "winners", "verify", "standalone", "export", "classify"), 9),
     **dict.fromkeys(("report", "single", "display", "field_plot", "inspection", "generated"), 9),
     **dict.fromkeys(("dashboard", "tensorboard", "doctor"), 9),
-    **dict.fromkeys(("options", "commands_search", "commands_winners", "commands_models", "commands_tools"), 10),
+    **dict.fromkeys(
+        ("completion", "options", "commands_search", "commands_winners", "commands_models", "commands_tools"), 10
+    ),
     **dict.fromkeys(("cli", "__main__", "__init__", "model"), 10),
 }
 LAST_WITHOUT_TORCH = 3
