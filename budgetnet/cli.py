@@ -15,7 +15,7 @@ import typer
 
 from budgetnet.commands_models import export, predict, rf, train
 from budgetnet.commands_search import report, search, show, trials
-from budgetnet.commands_tools import dashboard
+from budgetnet.commands_tools import dashboard, doctor
 from budgetnet.commands_winners import compare, confirm, freeze, verify
 from budgetnet.errors import BudgetnetError
 from budgetnet.options import stop
@@ -73,7 +73,22 @@ def _common(
     pass
 
 
-for command in (search, trials, show, report, confirm, compare, freeze, verify, rf, train, export, predict, dashboard):
+for command in (
+    search,
+    trials,
+    show,
+    report,
+    confirm,
+    compare,
+    freeze,
+    verify,
+    rf,
+    train,
+    export,
+    predict,
+    dashboard,
+    doctor,
+):
     app.command()(command)
 
 

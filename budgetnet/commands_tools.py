@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from budgetnet.options import StorageOption, StudyOption
+from budgetnet.options import JsonOption, StorageOption, StudyOption
 
 
 def dashboard(
@@ -40,3 +40,30 @@ def dashboard(
             page.serve()
         except KeyboardInterrupt:
             typer.echo("")  # the terminal has just shown ^C
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """Check versions, devices, data, studies and extras.
+
+    Takes some seconds, for it imports all that there is. Exit code 1 if something that budgetnet needs is broken.
+
+    Example: budgetnet doctor
+    """
+    import json
+    from dataclasses import asdict
+
+    from budgetnet.doctor import examined
+
+    found = {}
+    for topic, findings in examined():
+        found[topic] = findings
+        if not as_json:
+            typer.echo("\n".join((topic, *(f"  {finding.name:<12} {finding.text}" for finding in findings))))
+    broken = [finding for findings in found.values() for finding in findings if finding.broken]
+    if as_json:
+        typer.echo(json.dumps({topic: [asdict(finding) for finding in findings] for topic, findings in found.items()}))
+    else:
+        said = [f"broken: {finding.name}: {finding.text}" for finding in broken]
+        typer.echo("\n".join(["", *(said or ["all is well"])]))
+    if broken:
+        raise typer.Exit(1)
