@@ -31,10 +31,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Rejection:
-    """Why a proposal is not trained, in a word for the tally and in full."""
+    """Why a proposal is not trained, in a word for the tally and in full; and the network, where there is one."""
 
     kind: str
     reason: str
+    architecture: Architecture | None = None
 
 
 def draw(space: SearchSpace, settings: Settings, trial: Suggester) -> Candidate | Rejection:
@@ -47,7 +48,7 @@ def draw(space: SearchSpace, settings: Settings, trial: Suggester) -> Candidate 
     except ArchitectureError as error:
         return Rejection("map vanished", str(error))
     if missed := space.shortcoming(architecture):
-        return Rejection(*missed)
+        return Rejection(*missed, architecture)
     return Candidate(architecture, replace(recipe, epochs=settings.epochs))
 
 

@@ -1,10 +1,12 @@
 """The command line. Every command is a few lines; here alone an error becomes a message and an exit code.
 
-Exit codes: 0 done · 1 a claim does not hold (verify) · 2 bad input, or nothing to be done about it · 130 interrupted.
+Exit codes: 0 done · 1 a claim does not hold (verify), something needed is broken (doctor) · 2 bad input, or nothing to
+be done about it · 130 interrupted.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from typing import Annotated, cast
@@ -13,6 +15,7 @@ import typer
 
 from budgetnet.commands_models import export, predict, rf, train
 from budgetnet.commands_search import report, search, show, trials
+from budgetnet.commands_tools import dashboard, doctor
 from budgetnet.commands_winners import compare, confirm, freeze, verify
 from budgetnet.errors import BudgetnetError
 from budgetnet.options import stop
@@ -23,6 +26,8 @@ UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 app = typer.Typer(
     name="budgetnet",
     help="Finds the most accurate small convolutional network that fits a parameter budget, and hands it back as code.",
+    epilog="Exit codes: 0 done; 1 a claim does not hold (verify) or something that is needed is broken (doctor); "
+    "2 bad input, one line says what; 130 interrupted, the study is kept.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -34,7 +39,8 @@ def main() -> None:
     """Entry point of the program."""
     signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: stop the workers, keep the study
     try:
-        sys.exit(app(standalone_mode=False))
+        plain = False if os.environ.get("NO_COLOR") else None  # None: colours on a terminal
+        sys.exit(app(prog_name="budgetnet", standalone_mode=False, color=plain))
     except BudgetnetError as error:
         stop(f"error: {error}", 2)
     except UsageError as error:
@@ -67,7 +73,22 @@ def _common(
     pass
 
 
-for command in (search, trials, show, report, confirm, compare, freeze, verify, rf, train, export, predict):
+for command in (
+    search,
+    trials,
+    show,
+    report,
+    confirm,
+    compare,
+    freeze,
+    verify,
+    rf,
+    train,
+    export,
+    predict,
+    dashboard,
+    doctor,
+):
     app.command()(command)
 
 

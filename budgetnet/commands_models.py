@@ -8,15 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from budgetnet.completion import DATA_SETS, among
+from budgetnet.completion import models as model_names
 from budgetnet.errors import BudgetnetError
-from budgetnet.options import DeviceOption, JsonOption, ModelsOption, announce
+from budgetnet.options import DeviceOption, JsonOption, ModelsOption, TensorboardOption, announce
 
 if TYPE_CHECKING:
     from budgetnet.results import EpochResult
 
 
 def rf(
-    model: Annotated[str, typer.Argument(help="Model_3, path/to/file.py:Net, package.module:Net, or a notation.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Model_3, path/to/file.py:Net, package.module:Net, or a notation.", autocompletion=model_names
+        ),
+    ],
     input_shape: Annotated[str | None, typer.Option("--input", help="Channels x height x width: 1x28x28.")] = None,
     layer: Annotated[str | None, typer.Option(help="Of this layer alone, and what its cells see.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Follow gates and statistics of the map, too.")] = False,
@@ -58,7 +65,9 @@ def rf(
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="Model_3: a frozen model, with weights and evidence.")],
+    model: Annotated[
+        str, typer.Argument(help="Model_3: a frozen model, with weights and evidence.", autocompletion=model_names)
+    ],
     onnx: Annotated[Path, typer.Option("--onnx", help="File to write.")],
     int8: Annotated[bool, typer.Option("--int8", help="Quantise to 8 bits, calibrated on training images.")] = False,
     models: ModelsOption = None,
@@ -92,7 +101,9 @@ def export(
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="Model_3: a frozen model, with weights and evidence.")],
+    model: Annotated[
+        str, typer.Argument(help="Model_3: a frozen model, with weights and evidence.", autocompletion=model_names)
+    ],
     images: Annotated[list[Path], typer.Argument(help="Pictures: png, jpeg and what else Pillow reads.")],
     models: ModelsOption = None,
     as_json: JsonOption = False,
@@ -125,12 +136,13 @@ def train(
     recipe: Annotated[
         str, typer.Option(help="learning_rate=0.05,ema=0.999 or a JSON or YAML file; the rest keeps its defaults.")
     ] = "",
-    data: Annotated[str, typer.Option(help="As for search.")] = "mnist",
+    data: Annotated[str, typer.Option(help="As for search.", autocompletion=among(DATA_SETS))] = "mnist",
     final: Annotated[bool, typer.Option("--final", help="Train on all training images, report on test.")] = False,
     epochs: Annotated[int | None, typer.Option(help="Epochs; by default the recipe's 15.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights, order, augmentation and dropout.")] = 0,
     weights: Annotated[Path | None, typer.Option(help="File for the final weights (safetensors).")] = None,
     device: DeviceOption = "auto",
+    tensorboard: TensorboardOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train one network, without a search; an epoch a line.
@@ -141,8 +153,10 @@ def train(
     from budgetnet.jobs import EpochDone, Job
     from budgetnet.plan import check_seed
     from budgetnet.single import read_architecture, read_recipe, train_one
+    from budgetnet.tensorboard import Runs, Seeds, check_folder, run_name
 
     check_seed(seed)
+    check_folder(tensorboard)
     if weights is not None and not weights.resolve().parent.is_dir():
         raise BudgetnetError(f"--weights {weights}: there is no folder {weights.resolve().parent}")
     architecture = read_architecture(network)
@@ -155,12 +169,15 @@ def train(
         seed,
         None if weights is None else str(weights),
     )
-    results = []
-    for event in train_one(job, choose_device(device)):
-        if isinstance(event, EpochDone):
-            results.append(event.result)
-            if not as_json:
-                typer.echo(_epoch_line(event.result, job.recipe.epochs, "test" if final else "validation"))
+    results, split = [], "test" if final else "validation"
+    with Runs(tensorboard) as runs:
+        curves = Seeds(runs, run_name(), architecture, job.recipe, split)
+        for event in train_one(job, choose_device(device)):
+            if isinstance(event, EpochDone):
+                results.append(event.result)
+                curves.epoch(seed, event.result)
+                if not as_json:
+                    typer.echo(_epoch_line(event.result, job.recipe.epochs, split))
     if as_json:
         typer.echo(json.dumps({"notation": str(architecture), "epochs": [result.to_dict() for result in results]}))
 

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from budgetnet.completion import DATA_SETS, EXECUTORS, PRUNERS, SAMPLERS, among, spaces, studies
 from budgetnet.errors import BudgetnetError
 from budgetnet.options import (
     DeviceOption,
     JsonOption,
     StorageOption,
     StudyOption,
+    TensorboardOption,
     WorkersOption,
     again,
     console,
@@ -33,20 +35,29 @@ def search(
     budget: Annotated[int, typer.Option(help="Params stay strictly below this.")] = 8000,
     trials: Annotated[int, typer.Option(help="Trained trials of the study in all, earlier runs included.")] = 30,
     space: Annotated[
-        str, typer.Option(help="Search space: a name that ships with budgetnet, or a YAML file.")
+        str,
+        typer.Option(help="Search space: a name that ships with budgetnet, or a YAML file.", autocompletion=spaces),
     ] = "mnist",
     data: Annotated[
-        str | None, typer.Option(help="mnist, a torchvision name, a folder of class folders or IDX files, or an .npz.")
+        str | None,
+        typer.Option(
+            help="mnist, a torchvision name, a folder of class folders or IDX files, or an .npz.",
+            autocompletion=among(DATA_SETS),
+        ),
     ] = None,
     images: Annotated[
         int | None, typer.Option(help="Train on so many images, a stratified part, for a quick look; all by default.")
     ] = None,
-    study: Annotated[str | None, typer.Option(help="Name of the study; by default <space>-<budget>.")] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Name of the study; by default <space>-<budget>.", autocompletion=studies)
+    ] = None,
     storage: StorageOption = None,
     epochs: Annotated[int, typer.Option(help="Epochs a trial.")] = 15,
     max_macs: Annotated[int | None, typer.Option(help="At most so many multiply-accumulates an image.")] = None,
-    sampler: Annotated[str, typer.Option(help="tpe, gp or random.")] = "tpe",
-    pruner: Annotated[str, typer.Option(help="halving, median, percentile, hyperband or none.")] = "halving",
+    sampler: Annotated[str, typer.Option(help="tpe, gp or random.", autocompletion=among(SAMPLERS))] = "tpe",
+    pruner: Annotated[
+        str, typer.Option(help="halving, median, percentile, hyperband or none.", autocompletion=among(PRUNERS))
+    ] = "halving",
     seed: Annotated[int, typer.Option(help="Seed of the sampler and of training.")] = 0,
     timeout: Annotated[str | None, typer.Option(help="Stop after this time: 90s, 30m, 2h; go on later.")] = None,
     workers: WorkersOption = None,
@@ -55,7 +66,10 @@ def search(
         str, typer.Option(help="A worker that gives no sign of life for so long is killed; its trial fails.")
     ] = "10m",
     executor: Annotated[
-        str, typer.Option(help="Where trials train: local processes, or tasks on a ray cluster.")
+        str,
+        typer.Option(
+            help="Where trials train: local processes, or tasks on a ray cluster.", autocompletion=among(EXECUTORS)
+        ),
     ] = "local",
     ray_address: Annotated[
         str | None,
@@ -63,6 +77,7 @@ def search(
     ] = None,
     job_cpus: Annotated[float, typer.Option(help="CPUs that a ray task asks for.")] = 1.0,
     job_gpus: Annotated[float, typer.Option(help="GPUs that a ray task asks for; 0.25 shares one among four.")] = 0.0,
+    tensorboard: TensorboardOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the result.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -78,7 +93,9 @@ def search(
     from budgetnet.coordinator import opened
     from budgetnet.display import watcher
     from budgetnet.plan import Request
+    from budgetnet.tensorboard import check_folder, search_events
 
+    check_folder(tensorboard)
     request = Request(
         budget=budget,
         space=space,
@@ -105,7 +122,10 @@ def search(
     try:
         with opened(request) as running:
             study_made = running.study
-            with watcher(screen, running, quiet=quiet or as_json) as board, closing(running.run()) as events:
+            with (
+                watcher(screen, running, quiet=quiet or as_json) as board,
+                closing(search_events(running, tensorboard)) as events,
+            ):
                 for event in events:
                     board.update(event)
             _print_result(screen, running, as_json)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from budgetnet.completion import models as model_names
 from budgetnet.errors import StudyError
 from budgetnet.options import (
     DeviceOption,
@@ -15,6 +17,7 @@ from budgetnet.options import (
     ModelsOption,
     StorageOption,
     StudyOption,
+    TensorboardOption,
     WorkersOption,
     again,
     announce,
@@ -50,6 +53,7 @@ def confirm(
     last: LastOption = None,
     workers: WorkersOption = None,
     device: DeviceOption = "auto",
+    tensorboard: TensorboardOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Retrain a trial over seeds; say what may be concluded.
@@ -59,12 +63,17 @@ def confirm(
     Example: budgetnet confirm --trial 42 --seeds 10
     """
     from budgetnet.study import open_study
+    from budgetnet.tensorboard import Runs, Seeds, check_folder
     from budgetnet.verdicts import confirmation_dict, confirmation_lines
     from budgetnet.winners import Winner, seeds_of
 
+    check_folder(tensorboard)
     winner = Winner.of(open_study(study, storage), trial)
     wanted, aim = seeds_of(seeds), _aim(winner, target, last)
-    runs = _confirmed(winner, wanted, workers, device, quiet=as_json)
+    with Runs(tensorboard) as written:
+        curves = Seeds.of(written, winner)
+        runs = _confirmed(winner, wanted, workers, device, quiet=as_json, also=curves.epoch)
+        curves.rest(runs)
     if as_json:
         typer.echo(json.dumps(confirmation_dict(runs, aim.target, aim.last)))
         return
@@ -77,8 +86,17 @@ def _aim(winner: Winner, target: float | None, last: int | None) -> Aim:
     return read_aim(winner.study.where.home, None if target is None else target / 100, last)
 
 
-def _confirmed(winner: Winner, seeds: range, workers: int | None, device: str, *, quiet: bool) -> Confirmation:
-    """The runs of all seeds; what is missing is trained, and kept even if a later one is interrupted."""
+def _confirmed(
+    winner: Winner,
+    seeds: range,
+    workers: int | None,
+    device: str,
+    *,
+    quiet: bool,
+    also: Callable[[int, EpochResult], None] = lambda seed, result: None,
+) -> Confirmation:
+    """The runs of all seeds; what is missing is trained, and kept even if a later one is interrupted. ``also`` is told
+    every epoch."""
     from budgetnet.executor import choose_device, local
     from budgetnet.winners import confirm_winner
 
@@ -91,9 +109,14 @@ def _confirmed(winner: Winner, seeds: range, workers: int | None, device: str, *
         if seeds[0] in missing and seeds[0] in winner.runs():
             typer.echo(f"seed {seeds[0]} once more, for its weights are not where they were kept")
         say([f"{named}{have} on all training images; test is read once an epoch, to report"])
+
+    def heard(seed: int, result: EpochResult) -> None:
+        _print_seed_epoch(seed, result)
+        also(seed, result)
+
     executor: Executor = local(workers, choose_device(device))
     try:
-        return confirm_winner(winner, seeds, executor, None if quiet else _print_seed_epoch)
+        return confirm_winner(winner, seeds, executor, also if quiet else heard)
     except KeyboardInterrupt:
         kept = len(seeds) - len(winner.missing(seeds))
         stop(f"interrupted; {kept} of {len(seeds)} seeds are kept; go on with: {again()}", 130)
@@ -108,8 +131,10 @@ def _print_seed_epoch(seed: int, result: EpochResult) -> None:
 
 
 def compare(
-    first: Annotated[str, typer.Argument(help="The one to measure against: a trial's number or Model_N.")],
-    second: Annotated[str, typer.Argument(help="The one that may be better.")],
+    first: Annotated[
+        str, typer.Argument(help="The one to measure against: a trial's number or Model_N.", autocompletion=model_names)
+    ],
+    second: Annotated[str, typer.Argument(help="The one that may be better.", autocompletion=model_names)],
     study: StudyOption = None,
     storage: StorageOption = None,
     models: ModelsOption = None,
@@ -191,7 +216,10 @@ def freeze(
 
 
 def verify(
-    names: Annotated[list[str] | None, typer.Argument(help="Model_3 …; by default every class with evidence.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Model_3 …; by default every class with evidence.", autocompletion=model_names),
+    ] = None,
     models: ModelsOption = None,
     retrain: Annotated[bool, typer.Option("--retrain", help="Also train again from the first seed: minutes.")] = False,
     as_json: JsonOption = False,

@@ -190,6 +190,8 @@ class Search:
         trial.set_constraint(rejection.kind, 1.0)
         trial.set_user_attr("state", "rejected")
         trial.set_user_attr("reason", rejection.reason)
+        if rejection.architecture is not None:
+            trial.set_user_attr("notation", str(rejection.architecture))
         self._tell(trial, state=TrialState.PRUNED)
         return TrialRecord(trial.number, "rejected", reason=rejection.reason)
 
@@ -199,6 +201,7 @@ class Search:
         reason = f"equal to trial {known.number}"
         trial.set_user_attr("state", "duplicate")
         trial.set_user_attr("reason", reason)
+        trial.set_user_attr("notation", str(known.architecture))
         if known.state == "finished" and known.value is not None:
             self._tell(trial, known.value)
         else:

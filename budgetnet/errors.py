@@ -11,6 +11,7 @@ BudgetnetError            caught in cli.py alone: printed as "error: …", exit 
 ├── RecipeError           training hyperparameters out of range
 ├── TraceError            a module whose graph of layers cannot be read off
 ├── AuditError            two ways of counting disagree, or an operator was not counted
+├── ExtraError            a command needs packages of an extra that are not installed
 ├── TrainingDiverged      a loss that is not finite; fails one trial, never the search
 └── WorkerError           a device or worker count that cannot be; training that fails where nothing can go on
 """
@@ -58,6 +59,10 @@ class TraceError(BudgetnetError):
 
 class AuditError(BudgetnetError):
     """Two ways of counting disagree, or an operator was not counted."""
+
+
+class ExtraError(BudgetnetError):
+    """Packages of an extra are not installed."""
 
 
 class TrainingDiverged(BudgetnetError):

@@ -169,14 +169,14 @@ def machine(device: str, together: int = 1) -> Machine:
         torch=version("torch"),
         numba=version("numba"),
         python=platform.python_version(),
-        processor=_processor(),
+        processor=processor(),
         device=torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
         threads=torch.get_num_threads(),
         together=together,
     )
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's name where Linux tells it; elsewhere what Python knows of it."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():

@@ -11,18 +11,29 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from budgetnet.completion import DEVICES, among, studies
+
 if TYPE_CHECKING:
     from rich.console import Console
 
-StudyOption = Annotated[str | None, typer.Option("--study", help="Name of the study; by default the one written last.")]
+StudyOption = Annotated[
+    str | None,
+    typer.Option("--study", help="Name of the study; by default the one written last.", autocompletion=studies),
+]
 StorageOption = Annotated[str | None, typer.Option("--storage", help="Optuna storage URL instead of SQLite.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.", autocompletion=among(DEVICES))]
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", help="Training processes; by default one a core, or one a GPU. 0: none.")
 ]
 ModelsOption = Annotated[
     Path | None, typer.Option("--models", help="File with the classes; else ./model.py, then ours.")
+]
+TensorboardOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--tensorboard", metavar="DIR", help="Folder for curves and hyperparameters as TensorBoard reads them."
+    ),
 ]
 
 

@@ -245,7 +245,7 @@ def storage_errors(where: StudyPlace) -> Iterator[None]:
 
 # --- records ----------------------------------------------------------------------------------------------------------
 
-_STATES = {
+STATES = {
     TrialState.COMPLETE: "finished",
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
@@ -259,7 +259,7 @@ def _record(trial: FrozenTrial) -> TrialRecord:
     params, macs, peak = (attrs.get(name) for name in ("params", "macs", "peak_activations"))
     return TrialRecord(
         number=trial.number,
-        state=attrs.get("state", _STATES[trial.state]),
+        state=attrs.get("state", STATES[trial.state]),
         value=trial.value,
         architecture=Architecture.from_dict(attrs["architecture"]) if "architecture" in attrs else None,
         recipe=Recipe.from_dict(attrs["recipe"]) if "recipe" in attrs else None,

@@ -19,7 +19,7 @@ PACKAGE = Path(budgetnet.__file__).parent
 
 LAYERS = {
     **dict.fromkeys(("errors", "statistics", "views", "public_records"), 0),
-    **dict.fromkeys(("layers", "recipe", "files", "checked", "results", "sentences"), 1),
+    **dict.fromkeys(("layers", "recipe", "files", "checked", "results", "sentences", "extras"), 1),
     **dict.fromkeys(("architecture", "notation", "dimension", "comparison", "words", "traced", "layout"), 2),
     **dict.fromkeys(("cost", "fields", "budget"), 3),
     **dict.fromkeys(("build", "trace", "recorder", "meaning", "operators", "arrangements", "products", "made"), 4),
@@ -30,11 +30,15 @@ LAYERS = {
         ("place", "study", "lock", "ledger", "progress", "candidates", "samplers", "plan", "coordinator", "importance"),
         8,
     ),
+    "notes": 8,
     **dict.fromkeys(("confirm", "evidence", "facts", "analysis", "freeze", "modelfile", "source", "models"), 9),
     **dict.fromkeys(("aim", "verdicts", "winners", "verify", "standalone", "export", "classify"), 9),
     **dict.fromkeys(("report", "single", "display", "field_plot", "inspection", "generated"), 9),
     **dict.fromkeys(("drawing", "page", "study_pictures", "survey", "winner_pictures"), 9),
-    **dict.fromkeys(("options", "commands_search", "commands_winners", "commands_models"), 10),
+    **dict.fromkeys(("dashboard", "tensorboard", "doctor"), 9),
+    **dict.fromkeys(
+        ("completion", "options", "commands_search", "commands_winners", "commands_models", "commands_tools"), 10
+    ),
     **dict.fromkeys(("cli", "__main__", "__init__", "model"), 10),
 }
 LAST_WITHOUT_TORCH = 3
