@@ -31,6 +31,7 @@ REQUIRED = {  # packages as they are installed → as they are imported
     "safetensors": "safetensors",
     "sqlalchemy": "sqlalchemy",
     "filelock": "filelock",
+    "markdown-it-py": "markdown_it",
 }
 
 
