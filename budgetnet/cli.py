@@ -12,7 +12,8 @@ from typing import Annotated, cast
 import typer
 
 from budgetnet.commands_models import export, predict, rf, train
-from budgetnet.commands_search import report, search, show, trials
+from budgetnet.commands_search import report, search
+from budgetnet.commands_studies import show, trials
 from budgetnet.commands_winners import compare, confirm, freeze, verify
 from budgetnet.errors import BudgetnetError
 from budgetnet.options import stop

@@ -1,11 +1,12 @@
-"""Mean, spread and intervals of a handful of runs, in pure Python; every interval names the paper it comes from."""
+"""Mean, spread and intervals of a handful of runs, in pure Python; every interval names the paper it comes from. What
+no other beats in two respects."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import comb, exp, fsum, lgamma, log, sqrt
+from math import comb, exp, fsum, inf, lgamma, log, sqrt
 from statistics import NormalDist
 
 CONFIDENCE = 0.95
@@ -135,6 +136,22 @@ def mcnemar(only_first: int, only_second: int) -> float:
     n = only_first + only_second
     tail = sum(comb(n, k) for k in range(min(only_first, only_second) + 1))
     return min(1.0, 2 * tail / (1 << n))
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the (cost, value) points that no other beats, the cheapest first.
+
+    One point beats another where it costs no more and is worth no less, and one of both not equally. So points that are
+    equal in both are on the front together, or not at all.
+    """
+    front: list[int] = []
+    best = -inf
+    for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1], i)):
+        value = points[index][1]
+        if value > best or (front and points[index] == points[front[-1]]):
+            front.append(index)
+            best = value
+    return front
 
 
 def t_cdf(t: float, freedom: float) -> float:
