@@ -162,9 +162,8 @@ class View:
             (*self._row(fate.record, width), cut(told(fate.record, fate.rank), most), str(fate.record.architecture))
             for fate in self._progress.ended
         )
-        return Section(
-            (*self._facts("ended", width, curve_at=110), Column("why", 18, left=True), NETWORK), rows, counts_rest=False
-        )
+        columns = (*self._facts("ended", width, curve_at=110), Column("why", 18, left=True), NETWORK)
+        return Section(columns, rows, counts_rest=False)
 
     def _facts(self, name: str, width: int, curve_at: int = 72) -> tuple[Column, ...]:
         """The columns that every section begins with; ``name`` heads the numbers of its trials."""

@@ -10,6 +10,8 @@ import typer
 from budgetnet.errors import BudgetnetError
 from budgetnet.options import JsonOption, StorageOption, StudyOption, console
 
+WIDEST = 120  # columns of what ``show`` draws
+
 
 def trials(
     study: StudyOption = None,
@@ -62,5 +64,31 @@ def trials(
             screen.print(LEGEND, style="dim")
 
 
-def show(trial: int) -> None:
-    """Example: budgetnet show"""
+def show(
+    trial: Annotated[int, typer.Option(help="Number of the trial.")],
+    study: StudyOption = None,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one trial: stages, cost, curve, recipe, field, seeds.
+
+    The last line is the command that trains just this, without a search.
+
+    Example: budgetnet show --trial 42
+    """
+    from rich.text import Text
+
+    from budgetnet.dossier import TRAIN, Dossier
+    from budgetnet.study import open_study
+
+    dossier = Dossier(open_study(study, storage), trial)
+    if as_json:
+        typer.echo(json.dumps(dossier.to_dict()))
+        return
+    screen = console()
+    for heading, block in dossier.blocks(min(screen.width, WIDEST)):
+        if heading:
+            screen.print(Text(f"\n{heading}", "bold"))
+        for item in block:
+            # what is to be copied must not be broken into lines
+            screen.print(Text(item) if isinstance(item, str) else item, soft_wrap=heading == TRAIN)

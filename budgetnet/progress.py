@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from heapq import heapify, heapreplace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from budgetnet.results import EpochResult
 from budgetnet.statistics import mean
@@ -57,6 +57,10 @@ class Tally:
     lost: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {**vars(self), "rejected": dict(self.rejected), "failed": dict(self.failed)}
 
 
 # --- how far it is ----------------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -109,7 +108,7 @@ def result_of(search: Search) -> dict[str, Any]:
         "study": search.study.where.name,
         "storage": search.study.where.shown,
         "best": [record.to_dict() for record in search.study.leaderboard()[:10]],
-        "tally": asdict(search.tally),
+        "tally": search.tally.to_dict(),
         "trained": search.trained,
         "trials": search.plan.trials,
         "timed_out": search.timed_out,

@@ -32,7 +32,9 @@ LAYERS = {
     **dict.fromkeys(("confirm", "evidence", "facts", "analysis", "freeze", "modelfile", "source", "models"), 9),
     **dict.fromkeys(("aim", "verdicts", "winners", "verify", "standalone", "export", "classify"), 9),
     **dict.fromkeys(("report", "single", "display", "field_plot", "inspection", "generated"), 9),
-    **dict.fromkeys(("options", "commands_search", "commands_winners", "commands_models"), 10),
+    **dict.fromkeys(("stages",), 5),
+    **dict.fromkeys(("board", "watch", "listing", "chart", "dossier"), 9),
+    **dict.fromkeys(("options", "commands_studies", "commands_search", "commands_winners", "commands_models"), 10),
     **dict.fromkeys(("cli", "__main__", "__init__", "model"), 10),
 }
 LAST_WITHOUT_TORCH = 3
