@@ -235,7 +235,7 @@ class Architecture:
     def _walk(self) -> Iterator[tuple[str, Piece, Shape]]:
         """Every piece with the name of its room and the shape that enters it."""
         shape = self.input_shape
-        for position, (name, piece) in enumerate(zip(self._rooms(), self.body, strict=True)):
+        for position, (name, piece) in enumerate(zip(self.rooms(), self.body, strict=True)):
             yield name, piece, shape
             try:
                 shape = piece_shape(piece, self.style, shape)
@@ -243,8 +243,8 @@ class Architecture:
                 raise self.located(error, position) from None
         yield "head", self.head, shape
 
-    def _rooms(self) -> list[str]:
-        """The room of every piece of the body."""
+    def rooms(self) -> list[str]:
+        """The room of every piece of the body: ``stem``, ``stage1``, …"""
         rooms, stage, seen_block = [], 0, False
         for piece in self.body:
             opens = isinstance(piece, Transition) or piece.stride > 1
@@ -258,7 +258,7 @@ class Architecture:
         """``error`` with the room of the piece at ``position`` in front; the head names itself."""
         if position == len(self.body):
             return error
-        return ArchitectureError(f"{self._rooms()[position]}: {error}")
+        return ArchitectureError(f"{self.rooms()[position]}: {error}")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; every field written out."""

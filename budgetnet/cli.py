@@ -14,7 +14,8 @@ from typing import Annotated, cast
 import typer
 
 from budgetnet.commands_models import export, predict, rf, train
-from budgetnet.commands_search import report, search, show, trials
+from budgetnet.commands_search import search
+from budgetnet.commands_studies import report, show, trials
 from budgetnet.commands_tools import dashboard, doctor
 from budgetnet.commands_winners import compare, confirm, freeze, verify
 from budgetnet.errors import BudgetnetError

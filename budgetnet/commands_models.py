@@ -137,6 +137,9 @@ def train(
         str, typer.Option(help="learning_rate=0.05,ema=0.999 or a JSON or YAML file; the rest keeps its defaults.")
     ] = "",
     data: Annotated[str, typer.Option(help="As for search.", autocompletion=among(DATA_SETS))] = "mnist",
+    images: Annotated[
+        int | None, typer.Option(help="Train on so many images, a stratified part; all by default.")
+    ] = None,
     final: Annotated[bool, typer.Option("--final", help="Train on all training images, report on test.")] = False,
     epochs: Annotated[int | None, typer.Option(help="Epochs; by default the recipe's 15.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights, order, augmentation and dropout.")] = 0,
@@ -157,6 +160,8 @@ def train(
 
     check_seed(seed)
     check_folder(tensorboard)
+    if images is not None and images < 1:
+        raise BudgetnetError(f"--images must be at least 1, but got {images}")
     if weights is not None and not weights.resolve().parent.is_dir():
         raise BudgetnetError(f"--weights {weights}: there is no folder {weights.resolve().parent}")
     architecture = read_architecture(network)
@@ -168,6 +173,7 @@ def train(
         "final" if final else "search",
         seed,
         None if weights is None else str(weights),
+        images,
     )
     results, split = [], "test" if final else "validation"
     with Runs(tensorboard) as runs:

@@ -1,10 +1,9 @@
-"""Commands that search, and look at what a search has found."""
+"""Commands that search, and write down what a search has found."""
 
 from __future__ import annotations
 
 import json
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +14,6 @@ from budgetnet.options import (
     DeviceOption,
     JsonOption,
     StorageOption,
-    StudyOption,
     TensorboardOption,
     WorkersOption,
     again,
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from budgetnet.coordinator import Search
-    from budgetnet.study import Study, TrialRecord
+    from budgetnet.study import Study
 
 
 def search(
@@ -79,21 +77,30 @@ def search(
     job_gpus: Annotated[float, typer.Option(help="GPUs that a ray task asks for; 0.25 shares one among four.")] = 0.0,
     tensorboard: TensorboardOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the result.")] = False,
+    json_lines: Annotated[
+        bool, typer.Option("--json-lines", help="A JSON object a line for every event, as it comes; see above.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Search for the best network under a budget; resumable.
 
-    The same command goes on where it stopped.
+    The same command goes on where it stopped. On a terminal a board shows how far it is; elsewhere lines do.
+
+    With --json-lines every line has an "event": "started" (trial, notation, architecture, recipe, cost, seed …),
+    "epoch" (trial, epoch, epochs, accuracy on validation, loss, seconds …), "ended" (trial, state – finished, pruned,
+    rejected, duplicate or failed –, value, reason, trained, trials), and last "result" (best, tally, study …).
+    Accuracies are fractions. A search that is interrupted has no result.
 
     Example: budgetnet search --budget 8000
     """
+    _check_outputs({"--json": as_json, "--json-lines": json_lines, "--quiet": quiet})
     screen = console()
-    if not (quiet or as_json):
+    if not (quiet or as_json or json_lines):
         screen.print(f"budgetnet search: params < {budget:,}, {trials} trials of {epochs} epochs; starting …")
     from budgetnet.coordinator import opened
-    from budgetnet.display import watcher
     from budgetnet.plan import Request
     from budgetnet.tensorboard import check_folder, search_events
+    from budgetnet.watch import put_json, result_of, watcher
 
     check_folder(tensorboard)
     request = Request(
@@ -122,20 +129,29 @@ def search(
     try:
         with opened(request) as running:
             study_made = running.study
-            with (
-                watcher(screen, running, quiet=quiet or as_json) as board,
-                closing(search_events(running, tensorboard)) as events,
-            ):
+            watching = watcher(screen, running, quiet=quiet or as_json, json_lines=json_lines)
+            with watching as board, closing(search_events(running, tensorboard)) as events:
                 for event in events:
                     board.update(event)
-            _print_result(screen, running, as_json)
+            if json_lines:
+                put_json(result_of(running))
+            else:
+                _print_result(screen, running, as_json)
     except KeyboardInterrupt:
         kept = f"{_kept(study_made)}; " if study_made is not None else ""
         stop(f"interrupted; {kept}go on with: {again()}", 130)
 
 
+def _check_outputs(asked: dict[str, bool]) -> None:
+    """Raise BudgetnetError unless at most one of these forms of output is asked for."""
+    given = [option for option, wanted in asked.items() if wanted]
+    if len(given) > 1:
+        raise BudgetnetError(f"{', '.join(asked)} exclude each other, but got {' and '.join(given)}")
+
+
 def _print_result(console: Console, search: Search, as_json: bool) -> None:
-    from budgetnet.display import tally_line, trials_table
+    from budgetnet.display import tally_line
+    from budgetnet.listing import trials_table
 
     study = search.study
     best = study.leaderboard()[:10]
@@ -143,7 +159,8 @@ def _print_result(console: Console, search: Search, as_json: bool) -> None:
         typer.echo(json.dumps([record.to_dict() for record in best]))
         return
     if best:
-        console.print(trials_table(best, study.settings.budget, f"best trials of {study.where.name}"))
+        title = f"best trials of {study.where.name}"
+        console.print(trials_table(best, study.settings.budget, title, width=console.width))
     say(["", f"this run: {tally_line(search.tally)}"])
     lines = [f"study: {study.where.shown}"]
     if search.timed_out:
@@ -177,105 +194,3 @@ def _seconds(option: str, text: str) -> float:
         return float(number) * (factor or 1)
     except ValueError:
         raise BudgetnetError(f"{option} must be a time such as 90s, 30m or 2h, but got {text!r}") from None
-
-
-def trials(
-    study: StudyOption = None,
-    storage: StorageOption = None,
-    every: Annotated[bool, typer.Option("--all", help="Also what was pruned, rejected or failed.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with curves and recipes.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """List what a study has found, the best first.
-
-    Example: budgetnet trials --study mnist-8000
-    """
-    from budgetnet.display import trials_csv, trials_table
-    from budgetnet.study import open_study
-
-    opened = open_study(study, storage)
-    records = opened.leaderboard()
-    if every:
-        records += [record for record in opened.records() if record.state != "finished"]
-    if as_json:
-        typer.echo(json.dumps([record.to_dict() for record in records]))
-        return
-    if as_csv:
-        typer.echo(trials_csv(records), nl=False)
-        return
-    console().print(trials_table(records, opened.settings.budget, f"study {opened.where.name}"))
-
-
-def show(
-    trial: Annotated[int, typer.Option(help="Number of the trial.")],
-    study: StudyOption = None,
-    storage: StorageOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show one trial: network, cost, recipe, curve, field.
-
-    Example: budgetnet show --trial 42
-    """
-    from budgetnet.study import open_study
-
-    opened = open_study(study, storage)
-    record = opened.record(trial)
-    if as_json:
-        confirmed = [run.to_dict() for run in opened.runs(trial)]
-        typer.echo(json.dumps({**record.to_dict(), "confirmed": confirmed}))
-        return
-    _print_trial(console(), record, opened)
-
-
-def _print_trial(console: Console, record: TrialRecord, study: Study) -> None:
-    from budgetnet.display import percent, spark
-    from budgetnet.table import receptive_field
-    from budgetnet.words import short
-
-    budget, runs = study.settings.budget, study.runs(record.number)
-
-    def tell(line: str) -> None:
-        console.print(line, markup=False, soft_wrap=True)
-
-    tell(f"trial {record.number}: {record.state}{f' ({record.reason})' if record.reason else ''}")
-    if record.architecture is None or record.recipe is None:
-        return
-    tell(f"network: {record.architecture}")
-    if record.cost is not None:
-        cost = record.cost
-        tell(f"cost: {cost.params:,} / {budget:,} params · {cost.macs:,} MACs · {cost.peak_activations:,} activations")
-    if record.curve:
-        tell(f"validation: {spark(record.curve)}  {' '.join(percent(accuracy) for accuracy in record.curve)} %")
-    if record.state == "finished":
-        tell(f"value: {percent(record.value)} % (mean of the last three epochs), {record.seconds:.0f} s of training")
-    if runs:
-        finals = " ".join(percent(run.final.accuracy) for run in runs)
-        tell(f"confirmed: test {finals} % in the last epoch of seeds {', '.join(str(run.seed) for run in runs)}")
-    tell("recipe: " + ", ".join(f"{name} {short(value)}" for name, value in record.recipe.to_dict().items()))
-    tell("")
-    tell(str(receptive_field(record.architecture)))
-
-
-def report(
-    studies: Annotated[
-        list[str] | None, typer.Argument(help="Names of studies; by default the one written last.")
-    ] = None,
-    storage: StorageOption = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for one study's report; by default the study's own.")] = None,
-) -> None:
-    """Write a study's report: README.md, report.html and pictures.
-
-    Trials, what mattered, and the confirmed winner with its Target, Result and Analysis. What stands in about: of the
-    study's study.yaml comes first.
-
-    Example: budgetnet report mnist-8000
-    """
-    from budgetnet.report import write_report
-    from budgetnet.study import open_study
-
-    if out is not None and studies and len(studies) > 1:
-        raise BudgetnetError(f"--out takes the report of one study, but got {len(studies)}")
-    names: list[str | None] = [*studies] if studies else [None]
-    for opened in [open_study(name, storage) for name in names]:
-        written = write_report(opened, out)
-        typer.echo(f"wrote {written.markdown} and {written.html}")

@@ -40,19 +40,20 @@ def _counts(graph: Graph, input_shape: Shape) -> list[int]:
         inputs = input_shapes(node, shapes, input_shape)
         params += node.layer.params(*inputs)
         macs += node.layer.macs(*inputs)
-    return [params, macs, *_alive(graph, shapes, input_shape)]
+    return [params, macs, *alive(graph, shapes, input_shape)]
 
 
 def peak_activations(graph: Graph, shapes: Sequence[Shape], input_shape: Shape) -> int:
-    """Most elements alive at once when layers run in order at batch 1.
+    """Most elements alive at once when layers run in order at batch 1."""
+    return max(alive(graph, shapes, input_shape))
+
+
+def alive(graph: Graph, shapes: Sequence[Shape], input_shape: Shape) -> list[int]:
+    """Elements alive at once at batch 1, at the start and while each layer runs, in order.
 
     Alive while a layer runs: every tensor that it or a later layer reads, and its own output – unless it works in
     place (norm, activation, dropout, flatten, sum) on a first input that nobody reads afterwards.
     """
-    return max(_alive(graph, shapes, input_shape))
-
-
-def _alive(graph: Graph, shapes: Sequence[Shape], input_shape: Shape) -> list[int]:
     last_use = {index: position for position, node in enumerate(graph) for index in node.inputs}
     alive = {-1: prod(input_shape)}
     totals = [alive[-1]]

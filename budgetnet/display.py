@@ -1,26 +1,16 @@
-"""What a person sees: the live board of a search, and tables of trials. Nothing here computes."""
+"""How numbers and curves read wherever a person meets them: percent, times, a curve in one line, counters."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from math import log10
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
-
-from budgetnet.coordinator import Search
-from budgetnet.progress import Progressed, SearchEvent, Started, Tally
-from budgetnet.study import TrialRecord
+if TYPE_CHECKING:
+    from budgetnet.progress import Rank, Tally
+    from budgetnet.study import TrialRecord
 
 SPARKS = "▁▂▃▄▅▆▇█"
-BEST = 5  # trials on the board
 
 
 def percent(fraction: float | None) -> str:
@@ -42,6 +32,37 @@ def spark(curve: Sequence[float]) -> str:
     return "".join(SPARKS[round(min(max(height, 0), len(SPARKS) - 1))] for height in heights)
 
 
+def narrow_spark(curve: Sequence[float], epochs: int, width: int) -> str:
+    """``spark`` in at most ``width`` signs for a run of ``epochs``: where there are more, a sign shows the last of
+    several epochs."""
+    each = -(-epochs // width)
+    return spark([curve[min(end, len(curve)) - 1] for end in range(each, len(curve) + each, each)])
+
+
+def ordinal(n: int) -> str:
+    """``1st``, ``2nd``, ``3rd``, ``4th``, ``11th``."""
+    suffix = "th" if n % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
+    return f"{n}{suffix}"
+
+
+def cut(text: str, width: int) -> str:
+    """``text`` in at most ``width`` signs, with an ellipsis where it is cut."""
+    return text if len(text) <= width else f"{text[: width - 1].rstrip()}…"
+
+
+def why(record: TrialRecord, rank: Rank | None) -> str:
+    """What became of a trial, short: ``pruned: 9th of 12``, ``finished: 2nd of 5``, ``failed: …``."""
+    told = f"{ordinal(rank.place)} of {rank.of}" if rank else record.reason
+    return f"{record.state}: {told}" if told else record.state
+
+
+def why_in_full(record: TrialRecord, rank: Rank | None) -> str:
+    """``pruned after epoch 4: 9th of 12 there``; any other as ``why`` tells it."""
+    if rank is None or record.state != "pruned":
+        return why(record, rank)
+    return f"{record.reason or record.state}: {ordinal(rank.place)} of {rank.of} there"
+
+
 def tally_line(tally: Tally) -> str:
     """Counters of a run in one line."""
     parts = [f"{tally.sampled} sampled", f"{tally.finished} finished", f"{tally.pruned} pruned"]
@@ -53,188 +74,3 @@ def tally_line(tally: Tally) -> str:
     if tally.lost:
         parts.append(f"{tally.lost} lost with their machine, queued again")
     return " · ".join(parts)
-
-
-def trials_table(records: Iterable[TrialRecord], budget: int, title: str | None = None) -> Table:
-    """Trials with notation, exact params, MACs, receptive field and validation accuracy."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", expand=False)
-    table.add_column("trial", justify="right", no_wrap=True)
-    table.add_column("val %", justify="right", no_wrap=True)
-    table.add_column(f"params / {budget:,}", justify="right", no_wrap=True)
-    table.add_column("MACs", justify="right", no_wrap=True)
-    table.add_column("field", justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    table.add_column("network", overflow="fold")
-    for record in records:
-        cost = record.cost
-        table.add_row(
-            str(record.number),
-            percent(record.value),
-            f"{cost.params:,}" if cost else "–",
-            f"{cost.macs:,}" if cost else "–",
-            str(record.receptive_field or "–"),
-            record.state,
-            # rich would read the settings in square brackets as markup
-            Text(str(record.architecture) if record.architecture else record.reason or ""),
-        )
-    return table
-
-
-def trials_csv(records: Iterable[TrialRecord]) -> str:
-    """Every trial as a CSV row; the curve is validation accuracies by spaces, recipe and what was drawn are JSON."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    columns = "trial,state,value,params,macs,receptive_field,network,curve,recipe,drawn"
-    writer.writerow(columns.split(","))
-    for record in records:
-        cost = record.cost
-        writer.writerow(
-            (
-                record.number,
-                record.state,
-                "" if record.value is None else f"{record.value:.6f}",
-                cost.params if cost else "",
-                cost.macs if cost else "",
-                record.receptive_field or "",
-                record.architecture or "",
-                " ".join(f"{accuracy:.6f}" for accuracy in record.curve),
-                json.dumps(record.recipe.to_dict()) if record.recipe else "",
-                json.dumps(record.drawn),
-            )
-        )
-    return out.getvalue()
-
-
-class Watcher(Protocol):
-    """Follows a search event by event."""
-
-    def __enter__(self) -> Watcher: ...
-
-    def __exit__(self, *exception: object) -> None: ...
-
-    def update(self, event: SearchEvent) -> None:
-        """Show what happened."""
-
-
-class Lines:
-    """A line for everything that happens: for logs and pipes."""
-
-    def __init__(self, console: Console, search: Search) -> None:
-        self._console, self._search = console, search
-        self._settings, self._trials = search.study.settings, search.plan.trials
-
-    def __enter__(self) -> Watcher:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        return None
-
-    def update(self, event: SearchEvent) -> None:
-        """Print one line; a rejected candidate is only counted."""
-        if isinstance(event, Progressed):
-            result = event.result
-            self._print(
-                f"trial {event.number}: epoch {result.epoch}/{self._settings.epochs} "
-                f"val {percent(result.accuracy)} % in {result.seconds:.1f} s"
-            )
-        elif isinstance(event, Started):
-            record = event.record
-            params = record.cost.params if record.cost else 0
-            self._print(f"trial {record.number}: {record.architecture} ({params:,} / {self._settings.budget:,} params)")
-        elif event.record.state != "rejected":
-            record = event.record
-            what = f"val {percent(record.value)} %" if record.state == "finished" else record.reason
-            self._print(f"trial {record.number}: {record.state}, {what} [{self._search.trained}/{self._trials}]")
-
-    def _print(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-class Quiet(Lines):
-    """Shows nothing until the end."""
-
-    def update(self, event: SearchEvent) -> None:
-        """Nothing."""
-
-
-class Board:
-    """A board that is redrawn in place: progress, running trials, the best so far, counters."""
-
-    def __init__(self, console: Console, search: Search) -> None:
-        self._search, self._settings, self._trials = search, search.study.settings, search.plan.trials
-        self._running: dict[int, tuple[TrialRecord, list[float]]] = {}
-        self._best = search.study.leaderboard()[:BEST]
-        self._started = time.monotonic()
-        self._epochs = 0
-        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
-
-    def __enter__(self) -> Watcher:
-        self._live.__enter__()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._live.__exit__(None, None, None)
-
-    def update(self, event: SearchEvent) -> None:
-        """Take note; the next refresh shows it."""
-        if isinstance(event, Started):
-            self._running[event.record.number] = (event.record, [])
-        elif isinstance(event, Progressed):
-            self._running[event.number][1].append(event.result.accuracy)
-            self._epochs += 1
-        else:
-            self._running.pop(event.record.number, None)
-            if event.record.state == "finished":
-                self._best = sorted([*self._best, event.record], key=lambda r: -(r.value or 0))[:BEST]
-
-    def _render(self) -> RenderableType:
-        parts: list[RenderableType] = [self._progress(), self._running_table()]
-        if self._best:
-            parts += [Text(""), trials_table(self._best, self._settings.budget, "best so far")]
-        parts += [Text(""), Text(tally_line(self._search.tally), style="dim")]
-        return Group(*parts)
-
-    def _progress(self) -> Text:
-        done, elapsed = self._search.trained, time.monotonic() - self._started
-        width = 24
-        filled = round(width * min(done / self._trials, 1))
-        bar = "━" * filled + "─" * (width - filled)
-        return Text.assemble(
-            ("trials ", "bold"),
-            (bar, "cyan"),
-            f" {done}/{self._trials}  {duration(elapsed)}{self._left(elapsed)}",
-        )
-
-    def _left(self, elapsed: float) -> str:
-        """Time left if no more trials are pruned, from the epochs trained in this run."""
-        if not self._epochs:
-            return ""
-        epochs = self._settings.epochs
-        open_trials = max(self._trials - self._search.trained - len(self._running), 0)
-        left = open_trials * epochs + sum(epochs - len(curve) for _, curve in list(self._running.values()))
-        return f"  at most {duration(elapsed / self._epochs * left)} left"
-
-    def _running_table(self) -> Table:
-        table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
-        table.add_column("trial", justify="right", no_wrap=True)
-        table.add_column("epoch", justify="right", no_wrap=True)
-        table.add_column("val %", justify="right", no_wrap=True)
-        table.add_column("curve", no_wrap=True, min_width=self._settings.epochs)
-        table.add_column("params", justify="right", no_wrap=True)
-        table.add_column("network", overflow="fold")
-        for number, (record, curve) in list(self._running.items()):  # rich draws in a thread of its own
-            table.add_row(
-                str(number),
-                f"{len(curve)}/{self._settings.epochs}",
-                percent(curve[-1] if curve else None),
-                spark(curve),
-                f"{record.cost.params:,}" if record.cost else "–",
-                Text(str(record.architecture)),
-            )
-        return table
-
-
-def watcher(console: Console, search: Search, *, quiet: bool = False) -> Watcher:
-    """A board on a terminal, lines elsewhere, nothing when quiet."""
-    kind = Quiet if quiet else Board if console.is_terminal else Lines
-    return kind(console, search)

@@ -70,6 +70,16 @@ def write(architecture: Architecture) -> str:
     return " ".join([*settings, *body, *head])
 
 
+def write_rooms(architecture: Architecture) -> dict[str, str]:
+    """What ``write`` writes of each room, ``stem``, ``stage1`` …, ``head``; the settings and a usual head included."""
+    shared = _shared_dropout(architecture)
+    rooms: dict[str, list[str]] = {}
+    for room, piece in zip(architecture.rooms(), architecture.body, strict=True):
+        rooms.setdefault(room, []).append(_write_piece(piece, shared))
+    rooms["head"] = _write_head(architecture.head)
+    return {room: " ".join(pieces) for room, pieces in rooms.items()}
+
+
 def _shared_dropout(architecture: Architecture) -> float:
     """The dropout that is worth writing once: that of all blocks, where there are several; else 0."""
     dropouts = {block.dropout for block in architecture.blocks}

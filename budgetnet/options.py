@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +16,8 @@ from budgetnet.completion import DEVICES, among, studies
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+UNBROKEN = 1000  # columns of a pipe or a file
 
 StudyOption = Annotated[
     str | None,
@@ -38,10 +41,10 @@ TensorboardOption = Annotated[
 
 
 def console() -> Console:
-    """Standard output as rich writes it."""
+    """Standard output as rich writes it; where it is no terminal, no line is broken, unless COLUMNS says how wide."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else UNBROKEN)
 
 
 def say(lines: Iterable[str]) -> None:

@@ -15,6 +15,7 @@ from budgetnet.public_records import DATA, RECORDS, PublicRecord
 from budgetnet.study import VALUE_EPOCHS, Study, TrialRecord
 from budgetnet.study_pictures import lettered, study_pictures
 from budgetnet.survey import Champion, Survey, survey
+from budgetnet.table import receptive_field
 from budgetnet.winner_pictures import champion_pictures
 from budgetnet.words import plural, short
 
@@ -128,6 +129,9 @@ def _account(champion: Champion) -> Iterator[str]:
     yield table(("", " "), [(what, words) for what, words in said.figures if not what.startswith("seed ")])
     yield "**Analysis:**"
     yield "\n".join(f"- {sentence}" for sentence in said.analysis)
+    assert champion.record.architecture is not None
+    yield "**Receptive field and cost:**"
+    yield f"```\n{receptive_field(champion.record.architecture)}\n```"
 
 
 def _trials(found: Survey) -> Iterator[str]:

@@ -1,11 +1,12 @@
-"""Mean, spread and intervals of a handful of runs, in pure Python; every interval names the paper it comes from."""
+"""Mean, spread and intervals of a handful of runs, in pure Python; every interval names the paper it comes from. What
+no other beats in two respects."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import comb, exp, fsum, lgamma, log, sqrt
+from math import comb, exp, fsum, inf, lgamma, log, sqrt
 from statistics import NormalDist
 
 CONFIDENCE = 0.95
@@ -137,6 +138,22 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return min(1.0, 2 * tail / (1 << n))
 
 
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the (cost, value) points that no other beats, the cheapest first.
+
+    One point beats another where it costs no more and is worth no less, and one of both not equally. So points that are
+    equal in both are on the front together, or not at all.
+    """
+    front: list[int] = []
+    best = -inf
+    for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1], i)):
+        value = points[index][1]
+        if value > best or (front and points[index] == points[front[-1]]):
+            front.append(index)
+            best = value
+    return front
+
+
 def t_cdf(t: float, freedom: float) -> float:
     """Probability that Student's t with ``freedom`` degrees of freedom is at most ``t``.
 
@@ -194,12 +211,3 @@ def _checked(confidence: float) -> float:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, but got {confidence}")
     return confidence
-
-
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """Whether each (cost, value) is beaten by none that costs no more and is worth no less; equal ones all stay."""
-
-    def beaten(cost: float, value: float) -> bool:
-        return any(c <= cost and v >= value and (c, v) != (cost, value) for c, v in points)
-
-    return [not beaten(cost, value) for cost, value in points]

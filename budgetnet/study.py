@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from budgetnet.files import sha256
 from budgetnet.place import DATABASE, STUDIES, StudyPlace, newest, place
 from budgetnet.recipe import Recipe
 from budgetnet.results import SeedRun
+from budgetnet.statistics import pareto_front
 
 VALUE_EPOCHS = 3  # epochs whose mean validation accuracy is a trial's value
 
@@ -108,6 +109,12 @@ class TrialRecord:
             "notation": self.architecture and str(self.architecture),
             "curve": list(self.curve),
         }
+
+
+def pareto(records: Iterable[TrialRecord]) -> list[int]:
+    """Numbers of the finished trials that no other finished one beats in params and value, the fewest params first."""
+    points = [(r.number, r.cost.params, r.value) for r in records if r.state == "finished" and r.cost and r.value]
+    return [points[index][0] for index in pareto_front([(params, value) for _, params, value in points])]
 
 
 class Study:

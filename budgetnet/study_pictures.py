@@ -22,10 +22,9 @@ from budgetnet.drawing import (
 )
 from budgetnet.importance import LEAST
 from budgetnet.public_records import DATA, RECORDS, PublicRecord
-from budgetnet.statistics import pareto_front
-from budgetnet.study import TrialRecord
+from budgetnet.stages import stages
+from budgetnet.study import TrialRecord, pareto
 from budgetnet.survey import Survey
-from budgetnet.table import receptive_field
 from budgetnet.words import plural, probability
 
 if TYPE_CHECKING:
@@ -121,11 +120,10 @@ def _scatter(axes: Axes, records: Sequence[TrialRecord], size: float, colour: st
 
 
 def _front(axes: Axes, finished: Sequence[TrialRecord]) -> None:
-    points = sorted((_params(record), record.value or 0.0) for record in finished)
-    if points:
-        best = pareto_front(points)
-        line = [point for point, is_best in zip(points, best, strict=True) if is_best]
-        xs, ys = [params for params, _ in line], [error(value) for _, value in line]
+    by_number = {record.number: record for record in finished}
+    line = [by_number[number] for number in pareto(finished)]
+    if line:
+        xs, ys = list(map(_params, line)), [error(_reached(record)) for record in line]
         axes.step(xs, ys, where="post", color=BLUE, linewidth=1.4, label="Pareto front of validation")
 
 
@@ -328,12 +326,8 @@ def budget_use(survey: Survey) -> Picture:
 
 
 def spending(record: TrialRecord) -> list[tuple[str, float, float]]:
-    """(part of the network, % of the params, % of the MACs), in the order of the network."""
+    """(stage, % of the params, % of the MACs), in the order of the network."""
     assert record.architecture is not None
-    table = receptive_field(record.architecture)
-    parts: dict[str, list[int]] = {}
-    for row in table.rows:
-        part = parts.setdefault(row.name.split(".")[0], [0, 0])
-        part[0] += row.params
-        part[1] += row.macs
-    return [(name, 100 * params / table.params, 100 * macs / table.macs) for name, (params, macs) in parts.items()]
+    parts = stages(record.architecture)
+    params, macs = sum(part.params for part in parts), sum(part.macs for part in parts)
+    return [(part.name, 100 * part.params / params, 100 * part.macs / max(macs, 1)) for part in parts]

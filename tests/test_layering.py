@@ -36,9 +36,10 @@ LAYERS = {
     **dict.fromkeys(("report", "single", "display", "field_plot", "inspection", "generated"), 9),
     **dict.fromkeys(("drawing", "page", "study_pictures", "survey", "winner_pictures"), 9),
     **dict.fromkeys(("dashboard", "tensorboard", "doctor"), 9),
-    **dict.fromkeys(
-        ("completion", "options", "commands_search", "commands_winners", "commands_models", "commands_tools"), 10
-    ),
+    "stages": 5,
+    **dict.fromkeys(("board", "watch", "listing", "chart", "dossier"), 9),
+    **dict.fromkeys(("commands_search", "commands_studies", "commands_winners", "commands_models"), 10),
+    **dict.fromkeys(("completion", "options", "commands_tools"), 10),
     **dict.fromkeys(("cli", "__main__", "__init__", "model"), 10),
 }
 LAST_WITHOUT_TORCH = 3

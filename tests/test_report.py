@@ -28,7 +28,6 @@ from budgetnet.importance import importances
 from budgetnet.page import html, table
 from budgetnet.report import write_report
 from budgetnet.results import Confirmation
-from budgetnet.statistics import pareto_front
 from budgetnet.study import Study, open_study
 from budgetnet.survey import Survey, survey
 
@@ -268,7 +267,7 @@ def test_where_the_params_go_adds_up(found: Survey) -> None:
     assert sum(macs for *_, macs in parts) == pytest.approx(100)
 
 
-# --- what mattered, and the front -------------------------------------------------------------------------------------
+# --- what mattered --------------------------------------------------------------------------------------------------
 
 
 def _searched(values: list[tuple[float, float]]) -> Any:
@@ -297,11 +296,3 @@ def test_what_decides_is_beyond_chance_and_noise_is_not() -> None:
 def test_few_trials_or_equal_ones_say_nothing() -> None:
     assert importances(_searched([(0.1 * k, 0.5) for k in range(11)])) == []
     assert importances(_searched([(0.5, 0.5)] * 30)) == []
-
-
-@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12))
-def test_the_front_is_what_nothing_beats(points: list[tuple[int, int]]) -> None:
-    front = pareto_front(points)
-    for (cost, value), kept in zip(points, front, strict=True):
-        beaten = any(c <= cost and v >= value and (c < cost or v > value) for c, v in points)
-        assert kept != beaten
