@@ -18,7 +18,7 @@ import budgetnet
 PACKAGE = Path(budgetnet.__file__).parent
 
 LAYERS = {
-    **dict.fromkeys(("errors", "statistics", "views"), 0),
+    **dict.fromkeys(("errors", "statistics", "views", "markup"), 0),
     **dict.fromkeys(("layers", "recipe", "files", "checked", "results", "sentences", "extras"), 1),
     **dict.fromkeys(("architecture", "notation", "dimension", "comparison", "words", "traced", "layout"), 2),
     **dict.fromkeys(("cost", "fields", "budget"), 3),
@@ -27,7 +27,20 @@ LAYERS = {
     **dict.fromkeys(("augment", "captured", "fused", "picture", "stacked", "step", "train", "effective"), 6),
     **dict.fromkeys(("jobs", "executor", "ray_connection", "ray_task", "cluster"), 7),
     **dict.fromkeys(
-        ("place", "study", "lock", "ledger", "progress", "candidates", "samplers", "plan", "coordinator", "notes"), 8
+        (
+            "place",
+            "study",
+            "lock",
+            "ledger",
+            "progress",
+            "candidates",
+            "samplers",
+            "plan",
+            "coordinator",
+            "notes",
+            "notebook",
+        ),
+        8,
     ),
     **dict.fromkeys(("confirm", "evidence", "facts", "analysis", "freeze", "modelfile", "source", "models"), 9),
     **dict.fromkeys(("aim", "verdicts", "winners", "verify", "standalone", "export", "classify"), 9),
