@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
+from budgetnet.cost import cost
 from budgetnet.files import sha256
+from budgetnet.notation import parse
 from budgetnet.study import open_study
 from tests.quick import quick_study
 from tests.test_cli import run
@@ -87,6 +89,7 @@ def test_every_trial_has_a_readable_note_and_the_study_stays_as_it_was(here: Pat
             else:
                 assert f"| state | rejected: {record.reason} |" in note
                 assert f"| network | `{attributes['notation']}` |" in note
+                assert f"| params | {cost(parse(attributes['notation'])).params:,} / 600 |" in note
         assert sha256(database) == before
 
         first = shown["trials"][0]["trial_id"]
