@@ -5,6 +5,7 @@ The names below are imported when they are first used, so that ``import budgetne
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -41,3 +42,25 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *_HOME])
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Show architectures as tables; ``%load_ext budgetnet`` where budgetnet was imported before IPython."""
+    html = shell.display_formatter.formatters["text/html"]
+    html.for_type_by_name("budgetnet.architecture", "Architecture", _architecture_html)
+
+
+def _architecture_html(architecture: Architecture) -> str:
+    from budgetnet.notebook import architecture_html
+
+    return architecture_html(architecture)
+
+
+def _notebook() -> Any:
+    """The notebook or IPython that this is imported in, if any."""
+    get = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return get() if get is not None else None
+
+
+if (_shell := _notebook()) is not None:
+    load_ipython_extension(_shell)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from textwrap import fill
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from budgetnet.options import JsonOption, StorageOption, StudyOption
+from budgetnet.options import JsonOption, StorageOption, StudyOption, console
+
+if TYPE_CHECKING:
+    from budgetnet.doctor import Finding
 
 
 def dashboard(
@@ -58,7 +63,7 @@ def doctor(as_json: JsonOption = False) -> None:
     for topic, findings in examined():
         found[topic] = findings
         if not as_json:
-            typer.echo("\n".join((topic, *(f"  {finding.name:<12} {finding.text}" for finding in findings))))
+            typer.echo("\n".join((topic, *map(_finding, findings))))
     broken = [finding for findings in found.values() for finding in findings if finding.broken]
     if as_json:
         typer.echo(json.dumps({topic: [asdict(finding) for finding in findings] for topic, findings in found.items()}))
@@ -67,3 +72,12 @@ def doctor(as_json: JsonOption = False) -> None:
         typer.echo("\n".join(["", *(said or ["all is well"])]))
     if broken:
         raise typer.Exit(1)
+
+
+def _finding(finding: Finding) -> str:
+    """A name and what is found; on a terminal, long ones are broken between words, below each other."""
+    head = f"  {finding.name:<12} "
+    if not sys.stdout.isatty():
+        return head + finding.text
+    left = " " * len(head)
+    return fill(finding.text, console().width, initial_indent=head, subsequent_indent=left, break_long_words=False)

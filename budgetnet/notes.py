@@ -7,11 +7,15 @@ the dashboard, which is stored, takes the place of ours.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
+from budgetnet.cost import cost
+from budgetnet.fields import extent, feature_field
+from budgetnet.notation import parse
 from budgetnet.recipe import Recipe
 from budgetnet.study import STATES, VALUE_EPOCHS, Settings, Study
 from budgetnet.words import count, short
@@ -80,22 +84,41 @@ def trial_note(trial: FrozenTrial, budget: int) -> str:
 
 
 def _facts(trial: FrozenTrial, budget: int) -> list[tuple[str, str]]:
-    attrs, value = trial.user_attrs, trial.value
-    state, reason = attrs.get("state", STATES[trial.state]), attrs.get("reason")
+    attrs, value = {**_figures(trial.user_attrs.get("notation")), **trial.user_attrs}, trial.value
     params, network = attrs.get("params"), attrs.get("notation")
-    usual = Recipe().to_dict()
-    recipe = [f"{name} {short(value)}" for name, value in attrs.get("recipe", {}).items() if value != usual.get(name)]
     return [
         ("network", f"`{network}`" if network else ""),
         ("params", f"{count(params)} / {count(budget)}" if params else ""),
         ("MACs", _counted(attrs.get("macs"))),
         ("peak activations", _counted(attrs.get("peak_activations"))),
         ("receptive field", _counted(attrs.get("receptive_field"))),
-        ("state", reason if reason and reason.startswith(state) else f"{state}: {reason}" if reason else state),
+        ("state", _state(attrs.get("state", STATES[trial.state]), attrs.get("reason"))),
         ("validation accuracy", "" if value is None else f"{100 * value:.2f} %"),
         ("epochs", str(len(trial.intermediate_values) or "")),
-        ("recipe", f"{', '.join([*recipe, 'the rest as usual'])}" if "recipe" in attrs else ""),
+        ("recipe", _recipe(attrs["recipe"]) if "recipe" in attrs else ""),
     ]
+
+
+def _figures(notation: str | None) -> dict[str, Any]:
+    """Cost and receptive field of a network, for what was never trained and so has none on record."""
+    if notation is None:
+        return {}
+    network = parse(notation)
+    return {**asdict(cost(network)), "receptive_field": min(extent(feature_field(network)[1]))}
+
+
+def _state(state: str, reason: str | None) -> str:
+    """``finished``; ``pruned after epoch 2``; ``rejected: last map 2 × 2 below 4``."""
+    if reason is None:
+        return state
+    return reason if reason.startswith(state) else f"{state}: {reason}"
+
+
+def _recipe(told: Mapping[str, Any]) -> str:
+    """What a recipe has that is not usual; its epochs are the study's."""
+    usual = Recipe(epochs=told["epochs"]).to_dict()
+    unusual = [f"{name} {short(value)}" for name, value in told.items() if value != usual.get(name)]
+    return ", ".join([*unusual, "the rest as usual"])
 
 
 def _counted(value: int | None) -> str:

@@ -183,6 +183,11 @@ class Study:
             found = sha256(self.weights(trial, seed))
         return found is not None and found == kept.get("weights")
 
+    def _repr_html_(self) -> str:
+        from budgetnet.notebook import study_html
+
+        return study_html(self)
+
     def leaderboard(self) -> list[TrialRecord]:
         """Finished trials, the best first."""
         return sorted((r for r in self.records() if r.state == "finished"), key=lambda r: -(r.value or 0.0))

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from html import escape
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from budgetnet.cost import peak_activations
 from budgetnet.errors import ModelError
 from budgetnet.fields import Axis, Field, extent, fields_of, image_axis
 from budgetnet.layers import AdaptivePool, Conv, Flatten, Graph, Layer, Node, Pool, Shape, input_shapes, shapes_of
+from budgetnet.markup import paragraph, table
 from budgetnet.notation import parse
 from budgetnet.traced import Pad, Taken, TransposedConv, bare
 from budgetnet.views import Interval
@@ -185,13 +185,8 @@ class ReceptiveFieldTable:
 
     def _repr_html_(self) -> str:
         heading, rows = self.cells()
-        head = "".join(f"<th>{escape(cell)}</th>" for cell in heading)
-        body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-        totals = "<br>".join(map(escape, self.totals()))
-        return (
-            f"<table><caption>{escape(self._caption())}</caption><thead><tr>{head}</tr></thead>"
-            f"<tbody>{body}</tbody></table><p>{totals}</p>"
-        )
+        words = [column.heading for column in COLUMNS if column.left]
+        return table(self._caption(), heading, rows, words) + paragraph(self.totals())
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,14 @@ from typing import Any
 
 import pytest
 
+from budgetnet import coordinator
+from budgetnet.cost import cost
 from budgetnet.files import sha256
+from budgetnet.notation import parse
+from budgetnet.notes import NotedStorage, trial_note
+from budgetnet.progress import Started
 from budgetnet.study import open_study
-from tests.quick import quick_study
+from tests.quick import quick_search, quick_study
 from tests.test_cli import run
 from tests.tiny import write_space
 
@@ -87,6 +92,7 @@ def test_every_trial_has_a_readable_note_and_the_study_stays_as_it_was(here: Pat
             else:
                 assert f"| state | rejected: {record.reason} |" in note
                 assert f"| network | `{attributes['notation']}` |" in note
+                assert f"| params | {cost(parse(attributes['notation'])).params:,} / 600 |" in note
         assert sha256(database) == before
 
         first = shown["trials"][0]["trial_id"]
@@ -104,9 +110,27 @@ def test_every_trial_has_a_readable_note_and_the_study_stays_as_it_was(here: Pat
     assert more.records()[: len(records)] == records
 
 
-def test_a_bar_in_a_notation_stays_in_its_cell(here: Path, small_mnist: Path) -> None:
-    from budgetnet.notes import trial_note
+def test_the_note_of_a_trial_that_trains_changes_with_it(
+    here: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator, "SAVE_AFTER", 0.0)
+    with quick_search(here, small_mnist, trials=2) as search:
+        events = search.run()
+        assert isinstance(next(events), Started)
+        storage = NotedStorage(search.study)
+        try:
+            study = storage.get_study_id_from_name(NAME)
+            notes = [storage.get_study_system_attrs(study)["dashboard:1:note_str:0"]]
+            for _ in events:
+                pass
+            notes.append(storage.get_study_system_attrs(study)["dashboard:1:note_str:0"])
+        finally:
+            storage.engine.dispose()
+    assert "| state | running |" in notes[0]
+    assert "| state | finished |" in notes[1]
 
+
+def test_a_bar_in_a_notation_stays_in_its_cell(here: Path, small_mnist: Path) -> None:
     trial = quick_study(here, small_mnist, trials=1).inner.get_trials()[0]
     trial.user_attrs["notation"] = "12 | 1x1:10 gap"
     assert "| network | `12 \\| 1x1:10 gap` |" in trial_note(trial, 600)

@@ -18,7 +18,7 @@ import budgetnet
 PACKAGE = Path(budgetnet.__file__).parent
 
 LAYERS = {
-    **dict.fromkeys(("errors", "statistics", "views", "public_records"), 0),
+    **dict.fromkeys(("errors", "statistics", "views", "markup", "public_records"), 0),
     **dict.fromkeys(("layers", "recipe", "files", "checked", "results", "sentences", "extras"), 1),
     **dict.fromkeys(("architecture", "notation", "dimension", "comparison", "words", "traced", "layout"), 2),
     **dict.fromkeys(("cost", "fields", "budget"), 3),
@@ -30,7 +30,7 @@ LAYERS = {
         ("place", "study", "lock", "ledger", "progress", "candidates", "samplers", "plan", "coordinator", "importance"),
         8,
     ),
-    "notes": 8,
+    **dict.fromkeys(("notes", "notebook"), 8),
     **dict.fromkeys(("confirm", "evidence", "facts", "analysis", "freeze", "modelfile", "source", "models"), 9),
     **dict.fromkeys(("aim", "verdicts", "winners", "verify", "standalone", "export", "classify"), 9),
     **dict.fromkeys(("report", "single", "display", "field_plot", "inspection", "generated"), 9),
