@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from budgetnet.errors import BudgetnetError
-from budgetnet.options import DeviceOption, JsonOption, ModelsOption, announce
+from budgetnet.options import DeviceOption, JsonOption, ModelsOption, announce, remark
 
 if TYPE_CHECKING:
     from budgetnet.results import EpochResult
@@ -114,10 +114,10 @@ def predict(
         typer.echo(json.dumps([guess.to_dict() for guess in guesses]))
         return
     for guess in guesses:
-        then = ", ".join(f"{label} {100 * share:.1f} %" for label, share in guess.ranked[1:3])
+        then = ", ".join(f"{guess.called(label)} {100 * share:.1f} %" for label, share in guess.ranked[1:3])
         notes = f" [{'; '.join(guess.notes)}]" if guess.notes else ""
         label, share = guess.ranked[0]
-        typer.echo(f"{guess.image}: {label} ({100 * share:.1f} %; then {then}){notes}")
+        typer.echo(f"{guess.image}: {guess.called(label)} ({100 * share:.1f} %; then {then}){notes}")
 
 
 def train(
@@ -140,16 +140,17 @@ def train(
     from budgetnet.executor import choose_device
     from budgetnet.jobs import EpochDone, Job
     from budgetnet.plan import check_seed
-    from budgetnet.single import read_architecture, read_recipe, train_one
+    from budgetnet.single import for_data, train_one
 
     check_seed(seed)
     if weights is not None and not weights.resolve().parent.is_dir():
         raise BudgetnetError(f"--weights {weights}: there is no folder {weights.resolve().parent}")
-    architecture = read_architecture(network)
+    architecture, told, notes = for_data(network, recipe, data, epochs=epochs, final=final)
+    remark(notes)
     job = Job(
         0,
         architecture,
-        read_recipe(recipe, epochs),
+        told,
         data,
         "final" if final else "search",
         seed,

@@ -18,6 +18,7 @@ from budgetnet.options import (
     WorkersOption,
     again,
     console,
+    remark,
     say,
     stop,
 )
@@ -36,12 +37,17 @@ def search(
         str, typer.Option(help="Search space: a name that ships with budgetnet, or a YAML file.")
     ] = "mnist",
     data: Annotated[
-        str | None, typer.Option(help="mnist, a torchvision name, a folder of class folders or IDX files, or an .npz.")
+        str | None,
+        typer.Option(
+            help="mnist, cifar10 and what else torchvision has, a folder of class folders or IDX files, an .npz."
+        ),
     ] = None,
     images: Annotated[
         int | None, typer.Option(help="Train on so many images, a stratified part, for a quick look; all by default.")
     ] = None,
-    study: Annotated[str | None, typer.Option(help="Name of the study; by default <space>-<budget>.")] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Name of the study; by default <space>-<budget> or <data>-<budget>.")
+    ] = None,
     storage: StorageOption = None,
     epochs: Annotated[int, typer.Option(help="Epochs a trial.")] = 15,
     max_macs: Annotated[int | None, typer.Option(help="At most so many multiply-accumulates an image.")] = None,
@@ -105,6 +111,7 @@ def search(
     try:
         with opened(request) as running:
             study_made = running.study
+            remark(running.notes)
             with watcher(screen, running, quiet=quiet or as_json) as board, closing(running.run()) as events:
                 for event in events:
                     board.update(event)

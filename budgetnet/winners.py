@@ -165,6 +165,7 @@ def freeze_winner(winner: Winner, confirmation: Confirmation, aim: Aim, order: O
         last=aim.last,
         aim=aim.why,
         analysis=aim.analysis,
+        class_names=data.class_names,
     )
     try:
         return freeze(
