@@ -55,15 +55,19 @@ def _load(spec: str, image_shape: Shape | None) -> DataSet:
         return from_npz(path)
     if path.exists():
         raise DataError(f"{spec}: a file of images must be an .npz, but is none; pictures belong into class folders")
-    raise DataError(
-        f"{spec}: a data set must be a folder, an .npz file or one of {', '.join(['mnist', *SETS])}{_alike(spec)}"
-    )
+    known, hint = ", ".join(_families()), _alike(spec)
+    raise DataError(f"{spec}: a data set must be one of {known}, a folder, or an .npz file; this is none{hint}")
+
+
+def _families() -> list[str]:
+    """The known names, without those that are a variant of another one: ``emnist``, but not ``emnist-letters``."""
+    return [name for name in ("mnist", *SETS) if not any(name.startswith(f"{other}-") for other in SETS)]
 
 
 def _alike(spec: str) -> str:
     """The known name that was perhaps meant."""
     close = get_close_matches(spec.lower(), ["mnist", *SETS], 1)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f" – did you mean {close[0]}?" if close else ""
 
 
 # MNIST, embedded ------------------------------------------------------------------------------------------------------

@@ -158,7 +158,7 @@ def _resizing(name: str, sizes: Counter[Size], wanted: Sequence[int]) -> tuple[s
     if not others:
         return ()
     resized = sum(sizes[size] for size in others)
-    ends = " to ".join(f"{height}×{width}" for height, width in dict.fromkeys((others[0], others[-1])))
+    ends = " … ".join(f"{height}×{width}" for height, width in dict.fromkeys((others[0], others[-1])))
     return (
         f"{name}: {resized:,} of {sizes.total():,} training images were resized from {ends} "
         f"to {times(wanted)} pixels (height × width)",

@@ -74,8 +74,8 @@ def _array(name: str, item: VisionSet, data: Any) -> Split:
 
 
 def _pictures(name: str, item: VisionSet, data: Any) -> Pictures:
-    pairs = [data[index] for index in range(len(data))] if _has_loader(type(data)) else None
-    labels = [label for _, label in pairs] if pairs else [data[index][1] for index in range(len(data))]
+    pairs = [_item(data, index) for index in range(len(data))] if _has_loader(type(data)) else None
+    labels = [label for _, label in pairs] if pairs else [_item(data, index)[1] for index in range(len(data))]
     if None in labels:
         raise DataError(f"{name}: every image must have a label, but {labels.count(None):,} have none; {_wanted(item)}")
     whole = [int(label) - item.first_label for label in labels]
@@ -88,11 +88,16 @@ def _pictures(name: str, item: VisionSet, data: Any) -> Pictures:
 @contextmanager
 def _opened(data: Any, index: int) -> Iterator[Any]:
     """An image of a set that opens its files itself."""
+    yield _item(data, index)[0]
+
+
+def _item(data: Any, index: int) -> tuple[Any, Any]:
+    """An image and its label."""
     try:
-        image = data[index][0]
+        image, label = data[index]
     except (OSError, ValueError, SyntaxError) as error:
         raise DataError(f"{type(data).__name__}[{index}]: cannot be read as an image: {one_line(error)}") from error
-    yield image
+    return image, label
 
 
 def _class_names(data: Any, first_label: int) -> tuple[str, ...]:
@@ -136,8 +141,9 @@ def _made(name: str, arguments: Arguments) -> Any:
 
 
 def _short(error: Exception) -> str:
-    """The reason in a line, without the folder that is gone by now; of a mirror after another, the last."""
-    return re.sub(r"[^ ]*/\.download-[^/ ]*/?", "", one_line(error)).rpartition("got: ")[2]
+    """The first sentence of the reason, without the folder that is gone by now; of a mirror after another, the last."""
+    reason = one_line(error).rpartition("got: ")[2].partition(". ")[0]
+    return re.sub(r"\S*/\.download-[^/\s]*/?", "", reason).rstrip(".")
 
 
 def _can_download(factory: type) -> bool:
