@@ -44,7 +44,17 @@ def numbers(place: str, value: Any) -> tuple[float, ...]:
     return tuple(number(f"{place}[{index}]", item) for index, item in enumerate(items(place, value)))
 
 
-READERS: dict[str, Reader] = {"int": whole, "float": number, "str": text, "tuple[float, ...]": numbers}
+def texts(place: str, value: Any) -> tuple[str, ...]:
+    return tuple(text(f"{place}[{index}]", item) for index, item in enumerate(items(place, value)))
+
+
+READERS: dict[str, Reader] = {
+    "int": whole,
+    "float": number,
+    "str": text,
+    "tuple[float, ...]": numbers,
+    "tuple[str, ...]": texts,
+}
 
 
 def record(kind: type[T], place: str, data: Any, readers: Mapping[str, Reader] = READERS) -> T:

@@ -20,14 +20,25 @@ DIGITS = "mnist"  # the data set whose pictures are cropped and centred
 
 @dataclass(frozen=True)
 class Guess:
-    """Classes with the share that the softmax gives them, the likeliest first; what was done to the picture before."""
+    """Classes with the share that the softmax gives them, the likeliest first; what was done to the picture before.
+
+    ``class_names``: of all classes, by their number, where the training data had names.
+    """
 
     image: str
     ranked: tuple[tuple[int, float], ...]
     notes: tuple[str, ...]
+    class_names: tuple[str, ...] = ()
+
+    def called(self, label: int) -> str:
+        """A class by its name, or its number."""
+        return self.class_names[label] if self.class_names else str(label)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """JSON-able; ``best`` is the likeliest class by its name, where there are names."""
+        told = asdict(self)
+        names = told.pop("class_names")
+        return told | ({"best": self.called(self.ranked[0][0]), "class_names": names} if names else {})
 
 
 def classify(models: Path, name: str, images: Sequence[Path]) -> list[Guess]:
@@ -42,5 +53,5 @@ def classify(models: Path, name: str, images: Sequence[Path]) -> list[Guess]:
             shares = model(normalise(picture.pixels[None], origin.mean, origin.std))[0].softmax(0)
         order = shares.argsort(descending=True).tolist()
         ranked = tuple((label, float(shares[label])) for label in order)
-        guesses.append(Guess(str(path), ranked, picture.notes))
+        guesses.append(Guess(str(path), ranked, picture.notes, origin.class_names))
     return guesses

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from budgetnet.completion import DATA_SETS, among
+from budgetnet.completion import data_sets
 from budgetnet.completion import models as model_names
 from budgetnet.errors import BudgetnetError
-from budgetnet.options import DeviceOption, JsonOption, ModelsOption, TensorboardOption, announce
+from budgetnet.options import DeviceOption, JsonOption, ModelsOption, TensorboardOption, announce, remark
 
 if TYPE_CHECKING:
     from budgetnet.results import EpochResult
@@ -125,10 +125,10 @@ def predict(
         typer.echo(json.dumps([guess.to_dict() for guess in guesses]))
         return
     for guess in guesses:
-        then = ", ".join(f"{label} {100 * share:.1f} %" for label, share in guess.ranked[1:3])
+        then = ", ".join(f"{guess.called(label)} {100 * share:.1f} %" for label, share in guess.ranked[1:3])
         notes = f" [{'; '.join(guess.notes)}]" if guess.notes else ""
         label, share = guess.ranked[0]
-        typer.echo(f"{guess.image}: {label} ({100 * share:.1f} %; then {then}){notes}")
+        typer.echo(f"{guess.image}: {guess.called(label)} ({100 * share:.1f} %; then {then}){notes}")
 
 
 def train(
@@ -136,7 +136,7 @@ def train(
     recipe: Annotated[
         str, typer.Option(help="learning_rate=0.05,ema=0.999 or a JSON or YAML file; the rest keeps its defaults.")
     ] = "",
-    data: Annotated[str, typer.Option(help="As for search.", autocompletion=among(DATA_SETS))] = "mnist",
+    data: Annotated[str, typer.Option(help="As for search.", autocompletion=data_sets)] = "mnist",
     images: Annotated[
         int | None, typer.Option(help="Train on so many images, a stratified part; all by default.")
     ] = None,
@@ -155,7 +155,7 @@ def train(
     from budgetnet.executor import choose_device
     from budgetnet.jobs import EpochDone, Job
     from budgetnet.plan import check_seed
-    from budgetnet.single import read_architecture, read_recipe, train_one
+    from budgetnet.single import for_data, train_one
     from budgetnet.tensorboard import Runs, Seeds, check_folder, run_name
 
     check_seed(seed)
@@ -164,11 +164,12 @@ def train(
         raise BudgetnetError(f"--images must be at least 1, but got {images}")
     if weights is not None and not weights.resolve().parent.is_dir():
         raise BudgetnetError(f"--weights {weights}: there is no folder {weights.resolve().parent}")
-    architecture = read_architecture(network)
+    architecture, told, notes = for_data(network, recipe, data, epochs=epochs, final=final)
+    remark(notes)
     job = Job(
         0,
         architecture,
-        read_recipe(recipe, epochs),
+        told,
         data,
         "final" if final else "search",
         seed,

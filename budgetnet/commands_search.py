@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from budgetnet.completion import DATA_SETS, EXECUTORS, PRUNERS, SAMPLERS, among, spaces, studies
+from budgetnet.completion import EXECUTORS, PRUNERS, SAMPLERS, among, data_sets, spaces, studies
 from budgetnet.errors import BudgetnetError
 from budgetnet.options import (
     DeviceOption,
@@ -18,6 +18,7 @@ from budgetnet.options import (
     WorkersOption,
     again,
     console,
+    remark,
     say,
     stop,
 )
@@ -39,15 +40,16 @@ def search(
     data: Annotated[
         str | None,
         typer.Option(
-            help="mnist, a torchvision name, a folder of class folders or IDX files, or an .npz.",
-            autocompletion=among(DATA_SETS),
+            help="mnist, cifar10 and what else torchvision has, a folder of class folders or IDX files, an .npz.",
+            autocompletion=data_sets,
         ),
     ] = None,
     images: Annotated[
         int | None, typer.Option(help="Train on so many images, a stratified part, for a quick look; all by default.")
     ] = None,
     study: Annotated[
-        str | None, typer.Option(help="Name of the study; by default <space>-<budget>.", autocompletion=studies)
+        str | None,
+        typer.Option(help="Name of the study; by default <space>-<budget> or <data>-<budget>.", autocompletion=studies),
     ] = None,
     storage: StorageOption = None,
     epochs: Annotated[int, typer.Option(help="Epochs a trial.")] = 15,
@@ -129,6 +131,7 @@ def search(
     try:
         with opened(request) as running:
             study_made = running.study
+            remark(running.notes)
             watching = watcher(screen, running, quiet=quiet or as_json, json_lines=json_lines)
             with watching as board, closing(search_events(running, tensorboard)) as events:
                 for event in events:

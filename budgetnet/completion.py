@@ -10,7 +10,6 @@ SAMPLERS = ("tpe", "gp", "random")
 PRUNERS = ("halving", "median", "percentile", "hyperband", "none")
 EXECUTORS = ("local", "ray")
 DEVICES = ("auto", "cpu", "cuda", "mps")
-DATA_SETS = ("mnist", "fashion-mnist", "kmnist", "emnist", "cifar10", "cifar100", "svhn", "usps")
 
 
 def among(names: Iterable[str]) -> Names:
@@ -34,6 +33,13 @@ def models(incomplete: str) -> list[str]:
         return among(names(model_file()))(incomplete)
     except ModelError:
         return []
+
+
+def data_sets(incomplete: str) -> list[str]:
+    """MNIST, which is embedded, and the sets of torchvision."""
+    from budgetnet.catalogue import SETS
+
+    return among(("mnist", *SETS))(incomplete)
 
 
 def spaces(incomplete: str) -> list[str]:

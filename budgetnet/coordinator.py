@@ -53,8 +53,11 @@ class _Running:
 class Search:
     """One run of a search on an open study. The study's lock must be held."""
 
-    def __init__(self, study: Study, space: SearchSpace, plan: Plan, executor: Executor) -> None:
+    def __init__(
+        self, study: Study, space: SearchSpace, plan: Plan, executor: Executor, notes: tuple[str, ...] = ()
+    ) -> None:
         self.study = study
+        self.notes = notes  # what a person should know of the data
         self.plan = plan
         self.tally = Tally()
         self.timed_out = False
@@ -340,10 +343,10 @@ def opened(request: Request) -> Iterator[Search]:
 
     Raises BudgetnetError before anything is written when the request cannot be met.
     """
-    space, settings, plan = request.check()
-    where = request.place(space)
+    asked = request.checked()
+    where = request.place(asked.space)
     with closing(_executor(request)) as executor, locked(where):
-        yield Search(create_or_open(where, settings), space, plan, executor)
+        yield Search(create_or_open(where, asked.settings), asked.space, asked.plan, executor, asked.notes)
 
 
 def _executor(request: Request) -> Executor:

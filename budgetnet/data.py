@@ -9,27 +9,18 @@ import hashlib
 import os
 import tempfile
 from contextlib import suppress
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-
-from budgetnet.dataset import DataSet, Split, checked_split, described, one_line, times
+from budgetnet.catalogue import SETS, known_name
+from budgetnet.dataset import DataSet, times
 from budgetnet.errors import DataError
 from budgetnet.files import cache_dir
+from budgetnet.folders import from_class_folders
 from budgetnet.layers import Shape
-from budgetnet.readers import (
-    RawFile,
-    channels_first,
-    from_class_folders,
-    from_idx_folder,
-    from_npz,
-    has_idx_files,
-    idx_split,
-    read_raw,
-)
+from budgetnet.readers import RawFile, from_idx_folder, from_npz, has_idx_files, idx_split, read_raw
+from budgetnet.vision import from_torchvision
 
 EMBEDDED = Path(__file__).parent / "mnist"
 SHA256 = {  # of the raw files, not of the .gz
@@ -39,21 +30,11 @@ SHA256 = {  # of the raw files, not of the .gz
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 
-TORCHVISION: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # name -> class, arguments to train, to test
-    "fashion-mnist": ("FashionMNIST", {"train": True}, {"train": False}),
-    "kmnist": ("KMNIST", {"train": True}, {"train": False}),
-    "emnist": ("EMNIST", {"split": "balanced", "train": True}, {"split": "balanced", "train": False}),
-    "cifar10": ("CIFAR10", {"train": True}, {"train": False}),
-    "cifar100": ("CIFAR100", {"train": True}, {"train": False}),
-    "svhn": ("SVHN", {"split": "train"}, {"split": "test"}),
-    "usps": ("USPS", {"train": True}, {"train": False}),
-}
-
 
 def load(spec: str = "mnist", *, image_shape: Shape | None = None) -> DataSet:
     """The data set that ``spec`` names: ``mnist``, a torchvision name, a folder, or an ``.npz`` file.
 
-    ``image_shape`` (C, H, W) is the size to which a folder's images are brought; of other sets it must be the size.
+    ``image_shape`` (C, H, W) is the size to which pictures in files are brought; arrays must have it already.
     Raises DataError for anything that cannot be read as such.
     """
     data = _load(spec, image_shape)
@@ -63,17 +44,30 @@ def load(spec: str = "mnist", *, image_shape: Shape | None = None) -> DataSet:
 
 
 def _load(spec: str, image_shape: Shape | None) -> DataSet:
-    name, path = spec.lower().replace("_", "-"), Path(spec).expanduser()
+    name, path = known_name(spec), Path(spec).expanduser()
     if name == "mnist":
         return _mnist()
-    if name in TORCHVISION:
-        return _from_torchvision(name)
+    if name is not None:
+        return from_torchvision(name, image_shape)
     if path.is_dir():
         return from_idx_folder(path) if has_idx_files(path) else from_class_folders(path, image_shape)
     if path.is_file() and path.suffix == ".npz":
         return from_npz(path)
-    known = ", ".join(["mnist", *TORCHVISION])
-    raise DataError(f"{spec}: a data set must be one of {known}, a folder, or an .npz file; this is none")
+    if path.exists():
+        raise DataError(f"{spec}: a file of images must be an .npz, but is none; pictures belong into class folders")
+    known, hint = ", ".join(_families()), _alike(spec)
+    raise DataError(f"{spec}: a data set must be one of {known}, a folder, or an .npz file; this is none{hint}")
+
+
+def _families() -> list[str]:
+    """The known names, without those that are a variant of another one: ``emnist``, but not ``emnist-letters``."""
+    return [name for name in ("mnist", *SETS) if not any(name.startswith(f"{other}-") for other in SETS)]
+
+
+def _alike(spec: str) -> str:
+    """The known name that was perhaps meant."""
+    close = get_close_matches(spec.lower(), ["mnist", *SETS], 1)
+    return f" – did you mean {close[0]}?" if close else ""
 
 
 # MNIST, embedded ------------------------------------------------------------------------------------------------------
@@ -125,45 +119,3 @@ def _write_atomically(path: Path, content: bytes) -> None:
         with suppress(OSError):
             os.unlink(temporary)
         raise
-
-
-# torchvision ----------------------------------------------------------------------------------------------------------
-
-
-def _from_torchvision(name: str) -> DataSet:
-    _, train, test = TORCHVISION[name]
-    return described(
-        name, cache(lambda: _torchvision_split(name, train)), cache(lambda: _torchvision_split(name, test))
-    )
-
-
-def _torchvision_split(name: str, arguments: dict[str, Any]) -> Split:
-    """One part of a torchvision set, downloaded into the cache if it is not there."""
-    import torchvision.datasets
-
-    factory = getattr(torchvision.datasets, TORCHVISION[name][0])
-    root = cache_dir() / "torchvision"
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        data = factory(str(root), download=True, **arguments)
-    except Exception as error:  # torchvision raises whatever urllib, tarfile or its own checks raise
-        wanted = _wanted_files(factory, root)
-        raise DataError(f"{name}: download failed ({one_line(error)}); put {wanted}") from error
-    labels = getattr(data, "targets", None)
-    pixels = np.asarray(data.data)
-    if name != "svhn":  # svhn is N×C×H×W already
-        pixels = channels_first(pixels, name)
-    truth = torch.as_tensor(np.asarray(data.labels if labels is None else labels), dtype=torch.int64)
-    return checked_split(torch.from_numpy(np.ascontiguousarray(pixels)), truth, name)
-
-
-def _wanted_files(factory: Any, root: Path) -> str:
-    """What to put where by hand, as torchvision expects it."""
-    if hasattr(factory, "resources"):  # the MNIST family
-        names = ", ".join(resource[0].rsplit("/", 1)[-1] for resource in factory.resources)
-        return f"{names} into {root / factory.__name__ / 'raw'}"
-    listing = getattr(factory, "filename", None) or getattr(factory, "url", None)
-    if listing is None:
-        parts = getattr(factory, "split_list", {})
-        listing = ", ".join(str(part[1] if len(part) > 1 else part[0]).rsplit("/", 1)[-1] for part in parts.values())
-    return f"{str(listing).rsplit('/', 1)[-1]} into {root}"

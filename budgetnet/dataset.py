@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,8 @@ class DataSet:
     """A data set by description; its files are read when a split is asked for, and then once.
 
     ``input_shape`` is (C, H, W); ``mean`` and ``std`` are per channel, of the training images scaled to 0..1.
+    ``class_names``: of all classes, where the data has names for them. ``notes``: what a person should know of how the
+    images came to be as they are, a line each; commands print them.
     """
 
     name: str
@@ -52,6 +55,8 @@ class DataSet:
     training: Callable[[], Split] = field(repr=False, compare=False)
     test: Callable[[], Split] = field(repr=False, compare=False)
     limits: tuple[int, int] | None = None
+    class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def search_splits(self) -> tuple[Split, Split]:
         """(train, validation): the training files, split 5 : 1 in every class, always the same way; test stays shut."""
@@ -66,6 +71,11 @@ class DataSet:
         if int(test.labels.max()) >= self.classes:
             raise DataError(
                 f"{self.name}: test labels must be below {self.classes}, but one is {int(test.labels.max())}"
+            )
+        if tuple(test.images.shape[1:]) != self.input_shape:
+            raise DataError(
+                f"{self.name}: test images must be {times(self.input_shape)} as those of training, "
+                f"but are {times(test.images.shape[1:])}"
             )
         return self._limit(training, test)
 
@@ -122,16 +132,38 @@ def _apportion(sizes: dict[int, int], seats: int) -> dict[int, int]:
 
 
 def described(
-    name: str, training: Callable[[], Split], test: Callable[[], Split], *, classes: int | None = None
+    name: str,
+    training: Callable[[], Split],
+    test: Callable[[], Split],
+    *,
+    class_names: tuple[str, ...] = (),
+    notes: tuple[str, ...] = (),
 ) -> DataSet:
     """A DataSet whose shape, classes, mean and std are read off its training images."""
     split = training()
     mean, std = _moments(split.images)
     channels, height, width = split.images.shape[1:]
-    count = classes or int(split.labels.max()) + 1
+    labels = int(split.labels.max()) + 1
+    count = len(class_names) or labels
     if count < 2:
         raise DataError(f"{name}: needs at least 2 classes, but has {count}")
-    return DataSet(name, (channels, height, width), count, mean, std, training, test)
+    if labels > count:
+        raise DataError(f"{name}: labels must be below {count}, the number of names, but one is {labels - 1}")
+    shape = (channels, height, width)
+    return DataSet(name, shape, count, mean, std, training, test, class_names=class_names, notes=notes)
+
+
+def divided(name: str, whole: Callable[[], Split], *, class_names: tuple[str, ...] = ()) -> DataSet:
+    """A data set that names no test images: a fixed sixth of it, stratified, is the test set."""
+    training, test = (cache(partial(_held_out, whole, test)) for test in (False, True))
+    return described(name, training, test, class_names=class_names)
+
+
+def _held_out(whole: Callable[[], Split], test: bool) -> Split:
+    """The sixth, or the rest."""
+    split = whole()
+    held = holdout_indices(split.labels)
+    return split.take(held if test else np.setdiff1d(np.arange(len(split)), held))
 
 
 def _moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -39,7 +39,8 @@ class Provenance:
     budget: params stay strictly below it. validation_accuracy: the trial's value in the search. mean, std: what each
     channel of an image, scaled to 0..1, is less and over before the network sees it. target: the fraction of test
     images that every one of the ``last`` epochs should reach. aim: why this aim at this step; analysis: what a person
-    has to add to ours; both in sentences of the study's file.
+    has to add to ours; both in sentences of the study's file. class_names: of all classes, where the data has names;
+    else the record leaves them out.
     """
 
     study: str
@@ -54,6 +55,7 @@ class Provenance:
     last: int = LAST
     aim: tuple[Sentence, ...] = ()
     analysis: tuple[Sentence, ...] = ()
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not all(spread > 0 for spread in self.std):
@@ -65,6 +67,18 @@ class Provenance:
             raise ModelError(f"the budget must be at least 1, but is {self.budget}")
         if self.last < 1:
             raise ModelError(f"the target must name at least 1 last epoch, but got last={self.last}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; the same as before there were names, where there are none."""
+        told = asdict(self)
+        return told if self.class_names else {name: value for name, value in told.items() if name != "class_names"}
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Provenance:
+        """Inverse of ``to_dict``. Raises ModelError that names the field."""
+        if isinstance(data, Mapping) and "class_names" not in data:
+            data = {**data, "class_names": []}
+        return record(cls, "evidence.provenance", data, READERS)
 
 
 @dataclass(frozen=True)
@@ -82,6 +96,9 @@ class Evidence:
         channels, given = self.architecture.input_shape[0], len(self.provenance.mean)
         if given != channels:
             raise ModelError(f"mean and std must be of {channels} channels, but are of {given}")
+        names, classes = len(self.provenance.class_names), self.architecture.head.classes
+        if names not in (0, classes):
+            raise ModelError(f"class_names must be {classes}, one a class, but are {names}")
 
     @cached_property
     def cost(self) -> Cost:
@@ -104,7 +121,7 @@ class Evidence:
             "name": self.name,
             "notation": str(self.architecture),
             "weights_sha256": self.weights_sha256,
-            "provenance": asdict(self.provenance),
+            "provenance": self.provenance.to_dict(),
             "architecture": self.architecture.to_dict(),
             "recipe": self.recipe.to_dict(),
             "confirmation": self.confirmation.to_dict(),
@@ -125,7 +142,7 @@ class Evidence:
                 Architecture.from_dict(_mapping(data, "architecture")),
                 Recipe.from_dict(_mapping(data, "recipe")),
                 Confirmation.from_dict(_mapping(data, "confirmation")),
-                record(Provenance, "evidence.provenance", data["provenance"], READERS),
+                Provenance.from_dict(data["provenance"]),
                 text("evidence.weights_sha256", data["weights_sha256"]),
             )
         except (ArchitectureError, RecipeError) as error:

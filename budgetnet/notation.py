@@ -55,6 +55,13 @@ def parse(text: str) -> Architecture:
     return Architecture(body, Head() if head is None else _parse_head(head), style, input_shape)
 
 
+def written(text: str) -> dict[str, bool]:
+    """Which of ``input`` and ``classes`` a notation says itself, instead of leaving them to the default."""
+    settings = re.match(r"\s*\[([^\]]*)\]", text)
+    shape = any(re.fullmatch(rf"{_N}(x{_N})+", token) for token in (settings[1].split() if settings else []))
+    return {"input": shape, "classes": "|" in text}
+
+
 def is_notation(text: str) -> bool:
     """Whether ``text`` is meant as a notation rather than as the name of a class or file: its first piece tells."""
     first = re.sub(r"^\s*\[[^\]]*\]", "", text).split()

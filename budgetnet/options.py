@@ -60,6 +60,12 @@ def stop(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+def remark(notes: Iterable[str]) -> None:
+    """Say on standard error what a person should know, and no program has to read."""
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
 def again() -> str:
     """The command as it was typed."""
     from shlex import join

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from budgetnet.errors import DataError
+from budgetnet.images import open_image, upright
 from budgetnet.layers import Shape
-from budgetnet.readers import open_image, upright
 
 SIDE, DIGIT = 28, 20  # MNIST's digits were scaled to fit a box of 20 × 20 pixels, then centred by mass in 28 × 28
 BILINEAR = 2  # PIL's Resampling.BILINEAR

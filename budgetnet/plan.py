@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
@@ -18,16 +19,19 @@ from optuna.pruners import (
 )
 
 from budgetnet.budget import Limits
+from budgetnet.catalogue import known_name
 from budgetnet.data import load
-from budgetnet.errors import DataError, StudyError
+from budgetnet.errors import StudyError
 from budgetnet.executor import HANG_LIMIT, LONGEST_LOOK, check_workers
 from budgetnet.place import STUDIES, StudyPlace, place
 from budgetnet.recipe import RANGES
 from budgetnet.samplers import SAMPLERS
-from budgetnet.space import SearchSpace, load_space
+from budgetnet.space import SearchSpace, load_space, space_names
 from budgetnet.study import Settings
+from budgetnet.tailor import check_enough, followed, with_smaller_batches
 
 MAX_EPOCHS = int(RANGES["epochs"][1])
+DEFAULT_SPACE = "mnist"
 EXECUTORS = ("local", "ray")
 
 
@@ -50,14 +54,24 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Checked:
+    """What a search goes by. ``space`` is made to measure for the data; ``notes``: what a person should know of it."""
+
+    space: SearchSpace
+    settings: Settings
+    plan: Plan
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Request:
     """A search as a person asks for it."""
 
     budget: int = 8000
-    space: str = "mnist"
+    space: str = DEFAULT_SPACE
     data: str | None = None  # by default the space's
     images: int | None = None  # train on so many, stratified; all by default
-    study: str | None = None  # by default <space>-<budget>
+    study: str | None = None  # by default <space>-<budget>, or <data>-<budget> with the default space on other data
     storage: str | None = None  # by default SQLite in the study's folder
     trials: int = 30
     epochs: int = 15
@@ -77,6 +91,11 @@ class Request:
     root: Path = STUDIES
 
     def check(self) -> tuple[SearchSpace, Settings, Plan]:
+        """As ``checked``, without the notes."""
+        found = self.checked()
+        return found.space, found.settings, found.plan
+
+    def checked(self) -> Checked:
         """Everything that can be checked without training. Raises BudgetnetError; writes nothing."""
         plan = Plan(self.trials, self.sampler, self.pruner, self.timeout)
         limits = Limits(self.budget, self.max_macs, self.max_activations)
@@ -88,11 +107,11 @@ class Request:
             _at_least("--images", self.images, 1)
         space = load_space(self.space)
         self.place(space)
-        space.check_reachable(limits)
         data = self.data or space.data
-        _check_data(space, data)
-        plain = space.to_plain()
-        return space, Settings(plain, *limits.as_tuple(), data, self.images, self.epochs, self.seed), plan
+        space, notes = self._with_data(space, data)
+        space.check_reachable(limits)
+        settings = Settings(space.to_plain(), *limits.as_tuple(), data, self.images, self.epochs, self.seed)
+        return Checked(space, settings, plan, notes)
 
     def _check_executor(self) -> None:
         check_workers(self.workers)
@@ -114,7 +133,25 @@ class Request:
 
     def place(self, space: SearchSpace) -> StudyPlace:
         """Where the study is or will be. Raises StudyError for a name that is no plain folder name."""
-        return place(self.study or f"{space.name}-{self.budget}", self.storage, self.root)
+        return place(self.study or f"{self._subject(space)}-{self.budget}", self.storage, self.root)
+
+    def _with_data(self, space: SearchSpace, spec: str) -> tuple[SearchSpace, tuple[str, ...]]:
+        """The space for the data, which can be read and is of the form that the space is for, and what is to be said of
+        both. Raises DataError."""
+        data = load(spec, image_shape=space.input)
+        fitting = followed(space, data)
+        if known_name(spec) != "mnist":
+            check_enough(data)
+        if spec == space.data or self.space not in space_names():  # somebody has chosen its batches for the data
+            return fitting, data.notes
+        fitting, notes = with_smaller_batches(fitting, data, self.images)
+        return fitting, (*data.notes, *notes)
+
+    def _subject(self, space: SearchSpace) -> str:
+        """What a study is called after: its space, or the data where that is all that was chosen."""
+        if self.space != DEFAULT_SPACE or self.data in (None, space.data):
+            return space.name
+        return plain_name(str(self.data))
 
 
 def check_seed(seed: int) -> None:
@@ -128,15 +165,13 @@ def _at_least(option: str, value: int, least: int) -> None:
         raise StudyError(f"{option} must be at least {least}, but got {value}")
 
 
-def _check_data(space: SearchSpace, spec: str) -> None:
-    """The data set can be read and is of the form that the space is for. Raises DataError."""
-    data = load(spec, image_shape=space.input)
-    for what, found, wanted in (
-        ("images of shape", data.input_shape, space.input),
-        ("classes", data.classes, space.classes),
-    ):
-        if found != wanted:
-            raise DataError(f"data {spec}: has {what} {found}, but the space {space.name} is for {wanted}")
+def plain_name(data: str) -> str:
+    """A data set's name as a folder may be called: ``cifar10``, ``my_images`` of ``/data/my images/``."""
+    name = known_name(data)
+    if name is None:
+        path = Path(data).expanduser().resolve()
+        name = path.stem if path.is_file() else path.name
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip("._-")[:80] or "data"
 
 
 # --- pruners ---------------------------------------------------------------------------------------------

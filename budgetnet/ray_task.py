@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from budgetnet.catalogue import known_name
 from budgetnet.errors import WorkerError
 from budgetnet.jobs import Event, Failed, Finished, Job, run_job
 from budgetnet.ray_connection import one_line
@@ -98,11 +99,8 @@ def _asked_to_stop(stops: Any, key: int) -> Callable[[], bool]:
 
 def absolute(data: str) -> str:
     """A path as one that does not depend on a worker's folder; the name of a known data set as it is."""
-    from budgetnet.data import TORCHVISION
-
     path = Path(data).expanduser()
-    known = data.lower().replace("_", "-") in ("mnist", *TORCHVISION)
-    return data if known or not path.exists() else str(path.resolve())
+    return data if known_name(data) or not path.exists() else str(path.resolve())
 
 
 # --- stopping ---------------------------------------------------------------------------------------------------------

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from budgetnet.architecture import Architecture
+from budgetnet.catalogue import known_name
+from budgetnet.data import load
 from budgetnet.errors import ArchitectureError, RecipeError, WorkerError
 from budgetnet.executor import InProcess
 from budgetnet.files import parse_yaml
 from budgetnet.jobs import Event, Failed, Job
-from budgetnet.notation import parse
+from budgetnet.notation import parse, written
 from budgetnet.recipe import Recipe
+from budgetnet.tailor import dressed, with_fitting_batch
 
 
 def read_architecture(text: str) -> Architecture:
@@ -31,6 +34,24 @@ def read_architecture(text: str) -> Architecture:
         return Architecture.from_dict(data)
     except ArchitectureError as error:
         raise ArchitectureError(f"{text}: {error}") from None
+
+
+def for_data(
+    text: str, recipe: str, spec: str, *, epochs: int | None, final: bool
+) -> tuple[Architecture, Recipe, tuple[str, ...]]:
+    """Network and recipe for a data set: input, classes and batch size follow it where they are not written.
+
+    Also what a person should know of the data. Raises ArchitectureError, RecipeError, DataError.
+    """
+    architecture, told = read_architecture(text), read_recipe(recipe, epochs)
+    is_file = text.endswith(".json")
+    own = {"input": True, "classes": True} if is_file else written(text)
+    data = load(spec, image_shape=architecture.input_shape if own["input"] else None)
+    notes = data.notes
+    if known_name(spec) != "mnist" and not recipe.endswith((".json", ".yaml", ".yml")) and "batch_size" not in recipe:
+        told, more = with_fitting_batch(told, data, final=final)
+        notes += more
+    return dressed(architecture, own, data), told, notes
 
 
 def read_recipe(text: str, epochs: int | None = None) -> Recipe:

@@ -38,6 +38,7 @@ from budgetnet.recipe import Recipe
 
 DRAWS = 3000  # random shapes looked at before a budget is called out of reach
 STARTS = 50  # draws that are looked at for the names of a start
+INPUT, CLASSES = (1, 28, 28), 10  # of MNIST
 UNIT = 1000  # templates carry widths in thousandths, so that proportions survive being whole numbers
 
 
@@ -116,13 +117,14 @@ class Draft:
 
 class SearchSpace(_Strict):
     """A validated space. ``recipe`` maps fields of recipe.Recipe to what may be drawn; the rest keep their defaults.
-    ``start``: what the first trial of a study draws, by the names in the study; what it does not name is drawn."""
+    ``start``: what the first trial of a study draws, by the names in the study; what it does not name is drawn.
+    ``input`` (C, H, W) and ``classes`` follow the data set where they are None; drawn without one, they are MNIST's."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     about: str = ""
     data: str = "mnist"
-    input: tuple[Size, Size, Size] = (1, 28, 28)
-    classes: int = Field(default=10, ge=2, strict=True)
+    input: tuple[Size, Size, Size] | None = None
+    classes: int | None = Field(default=None, ge=2, strict=True)
     require: Requirements = Requirements(receptive_field=1, final_map=1)
     network: NetworkSpace
     recipe: dict[str, Dimension] = {}
@@ -151,7 +153,7 @@ class SearchSpace(_Strict):
             network.bias.suggest(trial, "bias"),
         )
         head = Head(
-            self.classes,
+            self.classes or CLASSES,
             network.head.kind.suggest(trial, "head.kind"),
             bias=network.head.bias.suggest(trial, "head.bias"),
         )
@@ -162,7 +164,7 @@ class SearchSpace(_Strict):
         pieces.add_stem(network.stem, trial)
         for number, stage in enumerate(network.stages[:count], 1):
             pieces.add_stage(stage, number, trial)
-        template = Architecture(tuple(pieces.body), head, style, self.input)
+        template = Architecture(tuple(pieces.body), head, style, self.input or INPUT)
         return Draft(template, tuple(pieces.widths), network.fill.suggest(trial, "fill"))
 
     def shortcoming(self, architecture: Architecture) -> tuple[str, str] | None:

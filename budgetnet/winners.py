@@ -165,6 +165,7 @@ def provenance(winner: Winner, aim: Aim) -> Provenance:
         last=aim.last,
         aim=aim.why,
         analysis=aim.analysis,
+        class_names=data.class_names,
     )
 
 

@@ -13,7 +13,6 @@ from rich.text import Text
 
 from budgetnet import completion
 from budgetnet.completion import models, spaces, studies
-from budgetnet.data import TORCHVISION
 from budgetnet.options import console
 from budgetnet.plan import EXECUTORS, PRUNERS
 from budgetnet.samplers import SAMPLERS
@@ -49,7 +48,7 @@ def test_methods_that_are_offered_are_those_that_are_taken() -> None:
     assert set(completion.SAMPLERS) == set(SAMPLERS)
     assert set(completion.PRUNERS) == set(PRUNERS)
     assert completion.EXECUTORS == EXECUTORS
-    assert set(completion.DATA_SETS) == {"mnist", *TORCHVISION}
+    assert {"mnist", "fashion-mnist", "cifar10"} <= set(completion.data_sets(""))
 
 
 @pytest.mark.parametrize(

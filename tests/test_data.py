@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from budgetnet import data, dataset, files, readers
+from budgetnet import data, dataset, files, images
 from budgetnet.data import load
-from budgetnet.dataset import DataSet, Split, holdout_indices, stratified_indices
+from budgetnet.dataset import Split, holdout_indices, stratified_indices
 from budgetnet.errors import DataError
 
 
@@ -194,14 +194,15 @@ def test_a_folder_of_idx_files(tmp_path, zipped):
     write_idx(tmp_path, "train", labels, zipped)
     found = load(str(tmp_path))
     assert (found.input_shape, found.classes) == ((1, 6, 4), 5)
-    assert [len(split) for split in found.search_splits()] == [25, 5]
-    with pytest.raises(
-        DataError, match=r"must hold t10k-images-idx3-ubyte or t10k-images-idx3-ubyte.gz, but has neith"
-    ):
-        found.final_splits()
+    assert [len(split) for split in found.final_splits()] == [25, 5], "without test files a sixth is held out"
+    assert [len(split) for split in found.search_splits()] == [21, 4]
     write_idx(tmp_path, "t10k", images[:7], zipped)
+    with pytest.raises(
+        DataError, match=r"must hold t10k-labels-idx1-ubyte or t10k-labels-idx1-ubyte.gz, but has neith"
+    ):
+        load(str(tmp_path)).final_splits()
     write_idx(tmp_path, "t10k", labels[:7], zipped)
-    training, test = found.final_splits()
+    training, test = load(str(tmp_path)).final_splits()
     assert np.array_equal(training.images[:, 0].numpy(), images)
     assert test.labels.tolist() == labels[:7].tolist()
 
@@ -222,7 +223,14 @@ def test_wrong_idx_files(tmp_path):
 @pytest.mark.parametrize(
     ("shape", "expected"), [((8, 6), (1, 8, 6)), ((8, 6, 3), (3, 8, 6)), ((3, 8, 6), (3, 8, 6)), ((3, 8, 3), (3, 3, 8))]
 )
-@pytest.mark.parametrize("keys", readers.NPZ_KEYS)
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("x_train", "y_train", "x_test", "y_test"),
+        ("X_train", "Y_train", "X_test", "Y_test"),
+        ("train_images", "train_labels", "test_images", "test_labels"),
+    ],
+)
 def test_npz(tmp_path, shape, expected, keys):
     path, labels = tmp_path / "set.npz", np.arange(24) % 4
     arrays = [noise(24, *shape), labels, noise(8, *shape, seed=1), labels[:8, None]]
@@ -237,14 +245,46 @@ def test_npz(tmp_path, shape, expected, keys):
         assert np.array_equal(found.training().images.numpy(), pixels)
 
 
-def test_npz_without_a_test_set_gives_up_a_fixed_sixth(tmp_path):
+@pytest.mark.parametrize("keys", [("images", "labels"), ("X", "y"), ("x_train", "y_train")])
+def test_npz_without_a_test_set_gives_up_a_fixed_sixth(tmp_path, keys):
     path = tmp_path / "set.npz"
-    np.savez_compressed(path, images=np.arange(36, dtype=np.uint8).reshape(36, 1, 1), labels=np.arange(36) % 2)
+    arrays = (np.arange(36, dtype=np.uint8).reshape(36, 1, 1), np.arange(36) % 2)
+    np.savez_compressed(path, **dict(zip(keys, arrays, strict=True)))
     found = load(str(path))
     training, test = found.final_splits()
     assert (len(training), len(test)) == (30, 6)
     assert sorted(training.images.flatten().tolist() + test.images.flatten().tolist()) == list(range(36))
     assert {len(split) for split in found.search_splits()} == {25, 5}
+
+
+def test_npz_as_medmnist_has_them_trains_on_its_validation_images_too(tmp_path):
+    path = tmp_path / "pathmnist.npz"
+    sizes, arrays = {"train": 12, "val": 6, "test": 3}, {}
+    for part, n in sizes.items():
+        arrays |= {f"{part}_images": noise(n, 4, 4, 3, seed=n), f"{part}_labels": (np.arange(n) % 3)[:, None]}
+    np.savez(path, **arrays)
+    training, test = load(str(path)).final_splits()
+    assert (len(training), len(test)) == (18, 3)
+    assert np.array_equal(training.images[12:].permute(0, 2, 3, 1).numpy(), arrays["val_images"])
+    np.savez(path, **{**arrays, "val_images": noise(6, 5, 5, 3)})
+    with pytest.raises(DataError, match=r"pathmnist.npz: val_images: images must be 3×4×4, but are 3×5×5$"):
+        load(str(path))
+
+
+def test_test_images_of_another_size(tmp_path):
+    path = tmp_path / "set.npz"
+    np.savez(path, **wrong_npz(x_test=noise(2, 4, 5), y_test=np.array([0, 1])))
+    with pytest.raises(DataError, match=r"set.npz: test images must be 1×4×4 as those of training, but are 1×4×5$"):
+        load(str(path)).final_splits()
+
+
+@pytest.mark.parametrize("key", ["x_test", "y_test"])
+def test_half_a_test_set_is_an_error_and_not_a_sixth(tmp_path, key):
+    path = tmp_path / "set.npz"
+    both = {"x_test": noise(2, 4, 4), "y_test": np.array([0, 1])}
+    np.savez(path, **wrong_npz(**{key: both[key]}))
+    with pytest.raises(DataError, match=r"an array [xy]_test is needed, but there is none"):
+        load(str(path)).final_splits()
 
 
 def wrong_npz(**changes):
@@ -340,10 +380,42 @@ def test_folders_take_the_commonest_size_colour_if_any_is_and_a_size_asked_for(t
 def test_wrong_folders(tmp_path):
     with pytest.raises(DataError, match=r"needs at least 2 class folders \(or IDX files\), but has 0"):
         load(str(tmp_path))
-    for name in "ab":
-        (tmp_path / name).mkdir()
-    with pytest.raises(DataError, match=r"class folders must hold images, but have none"):
+    class_folders(tmp_path, 6)
+    (tmp_path / "eel").mkdir()
+    (tmp_path / "eel" / "._00.png").write_bytes(b"what a Mac leaves beside a file")
+    with pytest.raises(DataError, match=r"eel: a class folder must hold images \(\.bmp, .*, \.webp\), but has none$"):
         load(str(tmp_path))
+
+
+def test_a_folder_keeps_the_names_of_its_classes_and_says_what_was_resized(tmp_path):
+    class_folders(tmp_path / "train", 6)
+    class_folders(tmp_path / "test", 2, size=(99, 99))
+    (tmp_path / "train" / ".cache").mkdir()
+    (tmp_path / "test" / ".cache").mkdir()
+    same = load(str(tmp_path))
+    assert (same.class_names, same.notes) == (("cat", "dog"), ())
+    assert len(same.final_splits()[1]) == 4
+    save(tmp_path / "train" / "cat" / "98.png", (5, 7), 1)
+    save(tmp_path / "train" / "dog" / "99.png", (40, 30), 1)
+    (note,) = load(str(tmp_path)).notes
+    assert note == f"{tmp_path}: 2 of 14 training images were resized from 7×5 … 30×40 to 6×8 pixels (height × width)"
+    (note,) = load(str(tmp_path), image_shape=(1, 30, 40)).notes
+    assert "13 of 14 training images were resized from 7×5 … 6×8 to 30×40 pixels" in note
+
+
+@pytest.mark.parametrize(("size", "shape"), [((96, 96), (96, 96)), ((400, 300), (72, 96)), ((97, 970), (96, 10))])
+def test_photographs_are_made_smaller_unless_a_size_is_written(tmp_path, size, shape):
+    class_folders(tmp_path, 4, size=size)
+    assert load(str(tmp_path)).input_shape == (1, *shape)
+    assert load(str(tmp_path), image_shape=(1, 100, 100)).input_shape == (1, 100, 100)
+
+
+def test_images_that_do_not_fit_into_the_memory(tmp_path, monkeypatch):
+    class_folders(tmp_path, 6)
+    monkeypatch.setattr(images.os, "sysconf", lambda name: {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1}[name])
+    assert load(str(tmp_path)).input_shape == (1, 6, 8)
+    with pytest.raises(DataError, match=r"10 images of 3×60×80 take 0.0 GB, which must be at most half of this mach"):
+        load(str(tmp_path), image_shape=(3, 60, 80))
 
 
 def test_extra_test_classes(tmp_path):
@@ -353,48 +425,24 @@ def test_extra_test_classes(tmp_path):
         load(str(tmp_path)).final_splits()
 
 
-@pytest.mark.parametrize("spec", ["nmist", "./nowhere.npz", "README.md"])
-def test_unknown_spec(spec):
-    with pytest.raises(
-        DataError, match=rf"^{spec}: a data set must be one of mnist, fashion-mnist, .*, a folder, or an"
-    ):
+@pytest.mark.parametrize(
+    ("spec", "hint"),
+    [("nmist", " – did you mean mnist?"), ("FashionMNIST", " – did you mean fashion-mnist?"), ("./nowhere.npz", "")],
+)
+def test_unknown_spec(spec, hint):
+    with pytest.raises(DataError) as caught:
         load(spec)
+    message = str(caught.value)
+    assert message.startswith(f"{spec}: a data set must be one of mnist, fashion-mnist, ")
+    assert message.endswith(f", a folder, or an .npz file; this is none{hint}")
+
+
+def test_a_file_that_is_no_npz(tmp_path):
+    save(tmp_path / "cat.png", (4, 4), 1)
+    with pytest.raises(DataError, match=r"cat.png: a file of images must be an .npz, but is none; pictures belong in"):
+        load(str(tmp_path / "cat.png"))
 
 
 def test_a_shape_that_the_set_does_not_have():
     with pytest.raises(DataError, match=r"mnist: images must be 3×32×32, but are 1×28×28"):
         load("mnist", image_shape=(3, 32, 32))
-
-
-# torchvision, without the network
-
-
-class FakeCIFAR10:
-    filename = "cifar-10-python.tar.gz"
-
-    def __init__(self, root, train, download):
-        if not train:
-            raise OSError("<urlopen error\nno network>")
-        self.data, self.targets = noise(24, 32, 32, 3), [i % 10 for i in range(24)]
-
-
-def test_a_torchvision_set_and_a_failed_download(monkeypatch):
-    datasets = pytest.importorskip("torchvision.datasets")
-    monkeypatch.setattr(datasets, "CIFAR10", FakeCIFAR10)
-    found = load("CIFAR10")
-    assert isinstance(found, DataSet)
-    assert (found.input_shape, found.classes, [len(s) for s in found.search_splits()]) == ((3, 32, 32), 10, [20, 4])
-    where = files.cache_dir() / "torchvision"
-    with pytest.raises(DataError) as caught:
-        found.final_splits()
-    assert str(caught.value) == (
-        f"cifar10: download failed (<urlopen error no network>); put cifar-10-python.tar.gz into {where}"
-    )
-
-
-@pytest.mark.parametrize("name", data.TORCHVISION)
-def test_every_torchvision_name_can_say_which_files_it_needs(name):
-    datasets = pytest.importorskip("torchvision.datasets")
-    wanted = data._wanted_files(getattr(datasets, data.TORCHVISION[name][0]), Path("/cache"))
-    assert " into /cache" in wanted
-    assert "." in wanted.split(" into ")[0], wanted
