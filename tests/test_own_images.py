@@ -19,7 +19,7 @@ from budgetnet.dimension import Dimension
 from budgetnet.errors import DataError, ModelError
 from budgetnet.evidence import read_evidence
 from budgetnet.notation import parse, written
-from budgetnet.plan import Request, plain_name
+from budgetnet.plan import Request, plain_name, plain_path
 from budgetnet.recipe import Recipe
 from budgetnet.single import for_data
 from budgetnet.space import load_space, parse_space
@@ -104,7 +104,7 @@ def test_evidence_keeps_names_of_classes_and_records_from_before_there_were_any(
     ours = Path(data.__file__).parent / "Model_1.json"
     before = read_evidence(ours)
     assert before.to_json() == ours.read_text(encoding="utf-8"), "its digest stands in the text of the class"
-    names = tuple(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
+    names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
     named = replace(before, provenance=replace(before.provenance, class_names=names))
     (tmp_path / "Model_1.json").write_text(named.to_json(), encoding="utf-8")
     assert read_evidence(tmp_path / "Model_1.json") == named
@@ -195,6 +195,14 @@ def test_a_study_is_called_after_what_was_chosen(tmp_path: Path) -> None:
     (tmp_path / "digits.v2.npz").write_bytes(b"")
     assert plain_name(str(tmp_path / "digits.v2.npz")) == "digits.v2"
     assert plain_name("/…/") == "data"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("mine/", "mine"), ("/a/b//", "/a/b"), ("/", "/"), ("cifar10/", "cifar10/")]
+)
+def test_a_slash_that_a_shell_adds_makes_no_other_study(typed: str, meant: str) -> None:
+    """… unless a folder is called like a set of torchvision, which the slash tells apart."""
+    assert plain_path(typed) == meant
 
 
 def test_the_settings_of_the_shipped_study_are_those_of_the_same_request_today() -> None:
