@@ -18,6 +18,7 @@ from budgetnet.layers import Shape
 SIDE, DIGIT = 28, 20  # MNIST's digits were scaled to fit a box of 20 × 20 pixels, then centred by mass in 28 × 28
 BILINEAR = 2  # PIL's Resampling.BILINEAR
 INK = 0.25  # of the brightest pixel: what counts as part of a digit
+MIXED = (0.3, 0.7)  # the mean of training images that have no one ground, such as photographs
 COARSE = 64  # cells a side in which a digit is looked for
 
 Grey = np.ndarray[Any, np.dtype[np.float32]]
@@ -33,7 +34,7 @@ class Picture:
 
 def read_picture(path: Path, shape: Shape, mean: tuple[float, ...], *, digit: bool = False) -> Picture:
     """The file as ``shape`` (C, H, W); of one channel, light on dark where the training set's ``mean`` is dark, or the
-    other way round.
+    other way round; as it is where the mean is neither.
 
     digit: prepared as MNIST was, unless it has its size already: cropped to the ink, scaled to 20 pixels, centred.
     Raises DataError when the file is no picture.
@@ -51,7 +52,7 @@ def read_picture(path: Path, shape: Shape, mean: tuple[float, ...], *, digit: bo
             notes.append(f"resized from {size}")
         return Picture(torch.from_numpy(np.array(image).transpose(2, 0, 1).copy()), tuple(notes))
     pixels = np.asarray(image, dtype=np.float32) / np.float32(255)
-    if _light(pixels) != (mean[0] > 0.5):
+    if not MIXED[0] <= mean[0] <= MIXED[1] and _light(pixels) != (mean[0] > 0.5):
         pixels = 1 - pixels
         notes.append(f"inverted: the training images are {'dark on light' if mean[0] > 0.5 else 'light on dark'}")
     if pixels.shape != (height, width):

@@ -107,7 +107,7 @@ class Request:
             _at_least("--images", self.images, 1)
         space = load_space(self.space)
         self.place(space)
-        data = self.data or space.data
+        data = plain_path(self.data or space.data)
         space, notes = self._with_data(space, data)
         space.check_reachable(limits)
         settings = Settings(space.to_plain(), *limits.as_tuple(), data, self.images, self.epochs, self.seed)
@@ -163,6 +163,12 @@ def check_seed(seed: int) -> None:
 def _at_least(option: str, value: int, least: int) -> None:
     if value < least:
         raise StudyError(f"{option} must be at least {least}, but got {value}")
+
+
+def plain_path(data: str) -> str:
+    """Without the slashes that a shell's completion leaves at the end, unless they tell a folder from a known set."""
+    short = data.rstrip("/")
+    return data if not short or known_name(short) else short
 
 
 def plain_name(data: str) -> str:

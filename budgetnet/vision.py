@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from budgetnet.catalogue import SETS, Arguments, VisionSet
 from budgetnet.dataset import DataSet, Split, checked_split, described, divided, one_line
@@ -25,6 +26,7 @@ from budgetnet.images import Pictures, from_pictures
 from budgetnet.layers import Shape
 from budgetnet.readers import channels_first
 
+LOCK = ".lock"  # all that a download leaves that fails
 SILENCE = 20.0  # seconds that a server may be silent
 
 
@@ -37,16 +39,14 @@ def from_torchvision(name: str, image_shape: Shape | None) -> DataSet:
     made = [_made(name, arguments) for arguments in item.training]
     names = item.class_names or _class_names(made[0], item.first_label)
     parts = [_part(name, item, each) for each in made]
-    pictures = [part for part in parts if isinstance(part, Pictures)]
+    pictures, test = [part for part in parts if isinstance(part, Pictures)], item.test
     if pictures:
-        test = None if item.test is None else lambda: _pictures(name, item, _made(name, item.test or {}))
-        return from_pictures(name, Pictures.joined(pictures), test, image_shape, names)
-    (whole,) = (part for part in parts if isinstance(part, Split))
-    if item.test is None:
+        shut = None if test is None else lambda: _pictures(name, item, _made(name, test))
+        return from_pictures(name, Pictures.joined(pictures), shut, image_shape, names)
+    (whole,) = (part for part in parts if isinstance(part, Split))  # no set of arrays has more than one
+    if test is None:
         return divided(name, lambda: whole, class_names=names)
-    return described(
-        name, lambda: whole, cache(lambda: _array(name, item, _made(name, item.test or {}))), class_names=names
-    )
+    return described(name, lambda: whole, cache(lambda: _array(name, item, _made(name, test))), class_names=names)
 
 
 def folder_of_sets() -> Path:
@@ -127,17 +127,31 @@ def _made(name: str, arguments: Arguments) -> Any:
     options = dict(arguments)
     if _has_loader(factory):
         options["loader"] = str
-    offline = {"download": False} if _can_download(factory) else {}
-    root = folder_of_sets() / item.root
+    can_download, root = _can_download(factory), folder_of_sets() / item.root
+
+    def made(where: Path, download: bool) -> Any:
+        return factory(str(where), **options, **({"download": download} if can_download else {}))
+
     with _no_empty_folders(folder_of_sets() / item.place):
         with suppress(Exception):  # torchvision raises whatever urllib, tarfile or its own checks raise
-            return factory(str(root), **options, **offline)
+            return made(root, False)
         try:
-            with _staged(item) as stage, _impatient():
-                factory(str(stage), **options, **({"download": True} if offline else {}))
-            return factory(str(root), **options, **offline)
+            with _one_at_a_time():
+                with suppress(Exception):  # another process was faster
+                    return made(root, False)
+                with _staged(item) as stage, _impatient():
+                    made(stage, True)
+                return made(root, False)
         except Exception as error:
             raise DataError(f"{name}: cannot be downloaded ({_short(error)}); {_wanted(item)}") from error
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Workers that want the same set do not download it side by side."""
+    folder_of_sets().mkdir(parents=True, exist_ok=True)
+    with FileLock(folder_of_sets() / LOCK):
+        yield
 
 
 def _short(error: Exception) -> str:

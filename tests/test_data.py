@@ -377,6 +377,14 @@ def test_folders_take_the_commonest_size_colour_if_any_is_and_a_size_asked_for(t
         load(str(tmp_path), image_shape=(2, 10, 12))
 
 
+def test_one_picture_in_colour_makes_all_of_them_colour(tmp_path):
+    class_folders(tmp_path / "train", 4)
+    assert load(str(tmp_path)).input_shape == (1, 6, 8)
+    save(tmp_path / "train" / "cat" / "00.png", (8, 6), (200, 10, 10))
+    training = load(str(tmp_path)).training()
+    assert training.images[:2, :, 0, 0].tolist() == [[200, 10, 10], [1, 1, 1]]
+
+
 def test_wrong_folders(tmp_path):
     with pytest.raises(DataError, match=r"needs at least 2 class folders \(or IDX files\), but has 0"):
         load(str(tmp_path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,10 @@ from budgetnet import data, executor
 from budgetnet.budget import Limits
 from budgetnet.dataset import DataSet, Split, described, holdout_indices
 from budgetnet.dimension import Dimension
-from budgetnet.errors import DataError
+from budgetnet.errors import DataError, ModelError
 from budgetnet.evidence import read_evidence
 from budgetnet.notation import parse, written
-from budgetnet.plan import Request, plain_name
+from budgetnet.plan import Request, plain_name, plain_path
 from budgetnet.recipe import Recipe
 from budgetnet.single import for_data
 from budgetnet.space import load_space, parse_space
@@ -97,6 +98,21 @@ def test_the_guide_as_it_stands_in_the_readme(
 
 def test_the_readme_names_every_set_of_torchvision() -> None:
     assert set(data._families()) - {"mnist"} <= set(re.findall(r"`([a-z0-9-]+)`", GUIDE))
+
+
+def test_evidence_keeps_names_of_classes_and_records_from_before_there_were_any(tmp_path: Path) -> None:
+    ours = Path(data.__file__).parent / "Model_1.json"
+    before = read_evidence(ours)
+    assert before.to_json() == ours.read_text(encoding="utf-8"), "its digest stands in the text of the class"
+    names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    named = replace(before, provenance=replace(before.provenance, class_names=names))
+    (tmp_path / "Model_1.json").write_text(named.to_json(), encoding="utf-8")
+    assert read_evidence(tmp_path / "Model_1.json") == named
+    with pytest.raises(ModelError, match=r"^class_names must be 10, one a class, but are 9$"):
+        replace(named, provenance=replace(named.provenance, class_names=names[1:]))
+    (tmp_path / "Model_1.json").write_text(named.to_json().replace('"zero"', "0"), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"evidence.provenance.class_names\[0\] must be a text, but is 0$"):
+        read_evidence(tmp_path / "Model_1.json")
 
 
 # A space that follows the data ----------------------------------------------------------------------------------------
@@ -179,6 +195,14 @@ def test_a_study_is_called_after_what_was_chosen(tmp_path: Path) -> None:
     (tmp_path / "digits.v2.npz").write_bytes(b"")
     assert plain_name(str(tmp_path / "digits.v2.npz")) == "digits.v2"
     assert plain_name("/…/") == "data"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("mine/", "mine"), ("/a/b//", "/a/b"), ("/", "/"), ("cifar10/", "cifar10/")]
+)
+def test_a_slash_that_a_shell_adds_makes_no_other_study(typed: str, meant: str) -> None:
+    """… unless a folder is called like a set of torchvision, which the slash tells apart."""
+    assert plain_path(typed) == meant
 
 
 def test_the_settings_of_the_shipped_study_are_those_of_the_same_request_today() -> None:

@@ -125,6 +125,15 @@ def test_light_on_dark_is_inverted_where_training_was_dark_on_light(tmp_path: Pa
     assert read_picture(saved(tmp_path, WHITE - digit), (1, 28, 28), (0.87,)).notes == ()
 
 
+@pytest.mark.parametrize("mean", [0.35, 0.65])
+def test_photographs_in_grey_are_left_as_they_are(tmp_path: Path, digit: Grey, mean: float) -> None:
+    """Their training images have no one ground, so that dark and light edges are both in place."""
+    for pixels in (digit, WHITE - digit):
+        picture = read_picture(saved(tmp_path, pixels), (1, 28, 28), (mean,))
+        assert picture.notes == ()
+        assert np.array_equal(picture.pixels[0].numpy(), pixels)
+
+
 def test_a_digit_on_a_page_is_cropped_and_centred_and_said(tmp_path: Path, digit: Grey) -> None:
     here, there = (as_mnist(saved(tmp_path, on_a_page(digit, *corner))) for corner in ((20, 10), (317, 203)))
     assert here.pixels.shape == (1, 28, 28)

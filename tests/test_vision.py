@@ -9,8 +9,10 @@ import inspect
 import pickle
 import re
 import tarfile
+import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +66,10 @@ def picture(path: Path, size: tuple[int, int], color: tuple[int, int, int] = (9,
     Image.new("RGB", size, color).save(path)
 
 
+def inside(cache: Path) -> list[str]:
+    return sorted(path.name for path in cache.iterdir() if path.name != vision.LOCK)
+
+
 # The catalogue --------------------------------------------------------------------------------------------------------
 
 
@@ -111,7 +117,7 @@ def test_the_message_says_what_to_put_where_and_nothing_is_left_behind(name: str
         rf"{name}: cannot be downloaded \(.+\); put {re.escape(files)}( from http\S+)? into {folder}", message
     )
     assert ".download-" not in message
-    assert not cache.parent.exists()
+    assert [path.name for path in cache.parent.rglob("*")] == ["torchvision", vision.LOCK]
 
 
 def test_a_download_that_breaks_off_leaves_nothing_and_spares_what_was_there(
@@ -128,7 +134,24 @@ def test_a_download_that_breaks_off_leaves_nothing_and_spares_what_was_there(
         DataError, match=r"^fgvc-aircraft: cannot be downloaded \(Compressed file ended .* reached\); put "
     ):
         load("fgvc-aircraft")
-    assert list(cache.iterdir()) == [other]
+    assert inside(cache) == [other.name]
+
+
+def test_workers_that_want_the_same_set_download_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    downloads = []
+
+    class Slow(datasets.EuroSAT):
+        def download(self) -> None:
+            downloads.append(self.root)
+            time.sleep(0.2)
+            for number in range(12):
+                picture(Path(self.root) / "eurosat/2750" / ("Forest", "River")[number % 2] / f"{number}.jpg", (4, 4))
+
+    monkeypatch.setattr(datasets, "EuroSAT", Slow)
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(load, ["eurosat"] * 3))
+    assert [len(each.training()) for each in found] == [10, 10, 10]
+    assert len(downloads) == 1
 
 
 # Files laid by hand ---------------------------------------------------------------------------------------------------
@@ -146,7 +169,7 @@ def test_gz_files_of_fashion_mnist_are_unpacked_and_the_test_part_only_when_it_i
     found = load("fashion-mnist")
     assert (found.input_shape, found.classes, found.class_names[:2]) == ((1, 6, 6), 10, ("T-shirt/top", "Trouser"))
     assert {path.name for path in raw.iterdir()} == {path.name for path in files} | {path.stem for path in files}
-    assert [path.name for path in cache.iterdir()] == ["FashionMNIST"], "the folder of the download is gone"
+    assert inside(cache) == ["FashionMNIST"], "the folder of the download is gone"
     training, test = found.final_splits()
     assert np.array_equal(training.images[:, 0].numpy(), images)
     assert test.labels.tolist() == list(range(10))
@@ -192,7 +215,7 @@ def test_the_archive_of_cifar10(cache: Path, tmp_path: Path, monkeypatch: pytest
     assert (found.input_shape, found.class_names[0]) == ((3, 32, 32), "airplane")
     for split in found.final_splits():
         assert np.array_equal(split.images.numpy(), pixels)
-    assert sorted(path.name for path in cache.iterdir()) == ["cifar-10-batches-py", "cifar-10-python.tar.gz"]
+    assert inside(cache) == ["cifar-10-batches-py", "cifar-10-python.tar.gz"]
 
 
 def test_svhn_of_mat_files(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
