@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shlex
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import log10
@@ -21,7 +22,7 @@ from rich.console import Console
 from budgetnet import dossier as dossier_module
 from budgetnet import single
 from budgetnet.architecture import Architecture
-from budgetnet.chart import BLANK, DOTS, chart
+from budgetnet.chart import chart
 from budgetnet.cost import Cost, cost
 from budgetnet.dossier import Dossier, field_lines, train_command
 from budgetnet.errors import StudyError
@@ -172,14 +173,18 @@ def test_stages_add_up_to_the_whole(architecture: Architecture) -> None:
 # --- the chart --------------------------------------------------------------------------------------------------------
 
 
+DOT = {"1": (0, 0), "2": (0, 1), "3": (0, 2), "4": (1, 0), "5": (1, 1), "6": (1, 2), "7": (0, 3), "8": (1, 3)}
+"""(column, row) of each dot of a braille sign, by its number in Unicode."""
+
+
 def dots(lines: list[str]) -> set[tuple[int, int]]:
     """(column, row) of every dot of a chart, from the upper left corner of its axes."""
     found = set()
     for line_number, line in enumerate(lines[:-2]):
         area = line[max(line.find("┤"), line.find("│")) + 1 :]
         for column, sign in enumerate(area):
-            bits = ord(sign) - BLANK if sign != " " else 0
-            found |= {(2 * column + x, 4 * line_number + y) for y in range(4) for x in range(2) if bits & DOTS[y][x]}
+            numbers = unicodedata.name(sign).removeprefix("BRAILLE PATTERN DOTS-") if sign != " " else ""
+            found |= {(2 * column + DOT[n][0], 4 * line_number + DOT[n][1]) for n in numbers}
     return found
 
 
