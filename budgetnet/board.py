@@ -153,7 +153,7 @@ class View:
 
     def _best(self, width: int) -> Section:
         rows = tuple((*self._row(record, width), str(record.architecture)) for record in self._progress.best)
-        return Section((*self._facts("best", width), NETWORK), rows)
+        return Section((*self._facts("best", width), NETWORK), rows, counts_rest=False)
 
     def _ended(self, width: int) -> Section:
         most = max(width // 4, 18)

@@ -102,8 +102,9 @@ class Dossier:
 
     def _summary(self) -> Iterator[str]:
         record, study = self.record, self.study
-        told = [record.state] if record.state != "pruned" else []  # its reason says so
-        yield f"trial {record.number} of {study.where.name}: {', '.join([*told, *filter(None, [record.reason])])}"
+        reason = record.reason or ""
+        told = reason if reason.startswith(record.state) else f"{record.state}{f', {reason}' if reason else ''}"
+        yield f"trial {record.number} of {study.where.name}: {told}"
         yield from filter(None, (SAID.get(record.state), *self._standing()))
         if record.architecture is not None:
             yield f"network: {record.architecture}"

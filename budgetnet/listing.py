@@ -18,7 +18,7 @@ from budgetnet.study import TrialRecord
 
 STATES = ("finished", "pruned", "rejected", "duplicate", "failed", "running", "waiting")
 MARK = "*"
-LEGEND = f"{MARK} Pareto front: among the finished, none is as good with fewer params, or better with as few"
+LEGEND = f"{MARK} Pareto front: none finished is as good with fewer params or better with as few"
 
 # What --sort takes: the quantity, None where a trial has none, and whether the largest comes first.
 SORTS: dict[str, tuple[Callable[[TrialRecord], float | None], bool]] = {
