@@ -14,7 +14,7 @@ from budgetnet.aim import Aim, read_aim
 from budgetnet.analysis import Account, account
 from budgetnet.build import build
 from budgetnet.data import load
-from budgetnet.dataset import Split
+from budgetnet.dataset import DataSet, Split
 from budgetnet.errors import ModelError, SentenceError, StudyError
 from budgetnet.evidence import Evidence, read_evidence
 from budgetnet.freeze import case_of, evidence_path, weights_path
@@ -41,10 +41,19 @@ class Champion:
     weights: Path | None
 
     @cached_property
+    def _data(self) -> DataSet:
+        assert self.record.architecture is not None
+        return load(self.data, image_shape=self.record.architecture.input_shape)
+
+    @cached_property
     def test(self) -> Split:
         """The test images: of a study that is confirmed they have been read before, and choose nothing here."""
-        assert self.record.architecture is not None
-        return load(self.data, image_shape=self.record.architecture.input_shape).final_splits()[1]
+        return self._data.final_splits()[1]
+
+    def called(self, label: int) -> str:
+        """A class by its name, or its number where it has none."""
+        names = self._data.class_names
+        return names[label] if label < len(names) else str(label)
 
     @cached_property
     def mistaken(self) -> dict[int, list[int]]:

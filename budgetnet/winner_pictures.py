@@ -76,23 +76,26 @@ def confusion(champion: Champion) -> Picture:
                     axes.text(column, row, f"{value:.2g}", ha="center", va="center", fontsize=7, color=colour)
             for index in range(classes):
                 axes.text(index, index, "·", ha="center", va="center", color=INK)
-            axes.set_xticks(range(classes))
-            axes.set_yticks(range(classes))
+            names = [champion.called(label) for label in range(classes)]
+            upright = max(map(len, names)) <= 2
+            axes.set_xticks(range(classes), names, rotation=0 if upright else 45, ha="center" if upright else "right")
+            axes.set_yticks(range(classes), names)
         axes.set_xlabel("taken for")
         axes.set_ylabel("true class")
         axes.grid(visible=False)
         told = (
             f"Mistakes of the last epoch's weights on {champion.runs.images:,} test images, averaged over "
-            f"{plural(champion.runs.n, 'seed')}: {wrong.sum():.1f} per seed. {_commonest(wrong)}"
+            f"{plural(champion.runs.n, 'seed')}: {wrong.sum():.1f} per seed. {_commonest(champion, wrong)}"
         )
         return picture(drawn, "confusion", "What is taken for what", told)
 
 
-def _commonest(wrong: np.ndarray[Any, Any]) -> str:
+def _commonest(champion: Champion, wrong: np.ndarray[Any, Any]) -> str:
     if not wrong.any():
         return ""
-    row, column = np.unravel_index(int(wrong.argmax()), wrong.shape)
-    return f"The commonest: {row} taken for {column}, {wrong[row, column]:.1f} times."
+    row, column = (int(index) for index in np.unravel_index(int(wrong.argmax()), wrong.shape))
+    what = f"{champion.called(row)} taken for {champion.called(column)}"
+    return f"The commonest: {what}, {wrong[row, column]:.1f} times."
 
 
 def misclassified(champion: Champion) -> Picture:
@@ -108,7 +111,9 @@ def misclassified(champion: Champion) -> Picture:
             guesses = champion.mistaken[index]
             place.imshow(_shown(images[index].numpy()), cmap="gray_r", interpolation="nearest", vmin=0, vmax=255)
             taken_for = Counter(guesses).most_common(1)[0][0]
-            place.set_title(f"{int(labels[index])}→{taken_for}  {len(guesses)}/{champion.runs.n}", fontsize=7, pad=2)
+            told = f"{champion.called(int(labels[index]))}→{champion.called(taken_for)}"
+            count = f"{len(guesses)}/{champion.runs.n}"
+            place.set_title(f"{told}  {count}" if len(told) < 6 else f"{told}\n{count}", fontsize=7, pad=2)
         always = sum(len(guesses) == champion.runs.n for guesses in champion.mistaken.values())
         told = (
             f"True class → what it is taken for, and in how many of {plural(champion.runs.n, 'seed')}. "

@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -239,6 +240,18 @@ def test_confusions_add_up(found: Survey) -> None:
     assert np.trace(counts) == sum(run.final.correct for run in runs.runs)
     index, taken_for = runs.runs[0].outcome.wrong[0]
     assert counts[labels[index], taken_for] >= 1
+
+
+def test_classes_that_have_names_are_called_by_them(
+    found: Survey, drawn: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert found.champion is not None
+    names = tuple(f"digit {label}" for label in range(10))
+    champion = replace(found.champion)
+    monkeypatch.setitem(vars(champion), "_data", replace(load("mnist"), class_names=names))
+    told = winner_pictures.confusion(champion).told
+    assert [tick.get_text() for tick in drawn[0].axes[0].get_xticklabels()] == list(names)
+    assert "The commonest: digit 9 taken for digit 4" in told
 
 
 def test_the_images_shown_are_wrong_in_most_seeds(found: Survey, drawn: list[Any]) -> None:
