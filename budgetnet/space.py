@@ -82,8 +82,12 @@ class Stage(_Strict):
 
 
 class HeadSpace(_Strict):
-    """From the last map to the logits."""
+    """From the last map to the logits. ``pool``: global averaging first, or none, so that every cell counts its own.
 
+    A ``conv`` without pooling needs a last map of one cell; ``linear`` flattens whatever map there is.
+    """
+
+    pool: Annotated[Dimension, dimension(one_of("global", "none"))] = Dimension(("global",))
     kind: Annotated[Dimension, dimension(one_of("conv", "linear"))] = Dimension(("conv",))
     bias: Annotated[Dimension, dimension(one_of(True, False))] = Dimension((True,))
 
@@ -155,6 +159,7 @@ class SearchSpace(_Strict):
         head = Head(
             self.classes or CLASSES,
             network.head.kind.suggest(trial, "head.kind"),
+            "global" if network.head.pool.suggest(trial, "head.pool") == "global" else None,
             bias=network.head.bias.suggest(trial, "head.bias"),
         )
         count = len(network.stages)

@@ -24,11 +24,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from budgetnet.architecture import Architecture
 from budgetnet.budget import Limits
 from budgetnet.cost import Cost
-from budgetnet.errors import ModelError, StudyError
+from budgetnet.errors import ModelError, SpaceError, StudyError
 from budgetnet.files import sha256
 from budgetnet.place import DATABASE, STUDIES, StudyPlace, newest, place
 from budgetnet.recipe import Recipe
 from budgetnet.results import SeedRun
+from budgetnet.space import parse_space
 from budgetnet.statistics import pareto_front
 
 VALUE_EPOCHS = 3  # epochs whose mean validation accuracy is a trial's value
@@ -55,13 +56,21 @@ class Settings:
 
     def changes(self, other: Settings) -> list[str]:
         """What differs in ``other``, as ``place: old → new``."""
-        old, new = _flat(asdict(self)), _flat(asdict(other))
+        old, new = _flat(asdict(replace(self, space=in_full(self.space)))), _flat(asdict(other))
         keys = [*old, *(key for key in new if key not in old)]
         return [
             f"{key}: {old.get(key, 'absent')} → {new.get(key, 'absent')}"
             for key in keys
             if old.get(key) != new.get(key)
         ]
+
+
+def in_full(space: dict[str, Any]) -> dict[str, Any]:
+    """A stored space with the defaults of fields that are younger than the study."""
+    try:
+        return parse_space(space, "the stored space").to_plain()
+    except SpaceError:
+        return space
 
 
 def _flat(value: Any, place: str = "") -> dict[str, Any]:

@@ -17,7 +17,10 @@ from budgetnet.budget import Limits
 from budgetnet.cost import cost
 from budgetnet.dimension import Dimension, RandomDraw
 from budgetnet.errors import ArchitectureError, BudgetError, SpaceError
+from budgetnet.layers import AdaptivePool
 from budgetnet.space import SearchSpace, load_space, parse_space, space_names
+from budgetnet.study import Settings
+from tests.tiny import TINY
 
 MINIMAL: dict[str, Any] = {"name": "mine", "network": {"stages": [{"depth": 2}]}}
 
@@ -187,3 +190,20 @@ def test_a_recipe_drawn_from_a_shipped_space_is_valid_and_names_are_unique(seed:
         assert recipe.epochs == 15
         assert 0 < draft.fill <= 1
         assert yaml.safe_load(yaml.safe_dump(trial.params)) == trial.params  # what a storage can keep
+
+
+def test_a_head_may_do_without_pooling() -> None:
+    space = parse_space(TINY | {"network": TINY["network"] | {"head": {"pool": "none", "kind": "linear"}}}, "tiny")
+    space = space.model_copy(update={"input": (1, 28, 28), "classes": 10})
+    network = space.draw(RandomDraw(0)).fit(Limits(20_000))
+    assert str(network).endswith("| fc:10")
+    assert AdaptivePool not in {type(node.layer) for node in network.graph()}
+
+
+def test_a_stored_space_is_no_other_one_for_fields_that_are_younger() -> None:
+    plain = load_space("mnist").to_plain()
+    head = {key: value for key, value in plain["network"]["head"].items() if key != "pool"}
+    older = Settings({**plain, "network": {**plain["network"], "head": head}}, 8000, None, None, "mnist", None, 15, 0)
+    assert older.changes(replace(older, space=plain)) == []
+    linear = {**plain, "network": {**plain["network"], "head": {**plain["network"]["head"], "kind": "linear"}}}
+    assert older.changes(replace(older, space=linear)) == ["space.network.head.kind: conv → linear"]
