@@ -48,9 +48,15 @@ def texts(place: str, value: Any) -> tuple[str, ...]:
     return tuple(text(f"{place}[{index}]", item) for index, item in enumerate(items(place, value)))
 
 
+def perhaps(reader: Reader) -> Reader:
+    """Reads null as None, all else as ``reader`` does."""
+    return lambda place, value: None if value is None else reader(place, value)
+
+
 READERS: dict[str, Reader] = {
     "int": whole,
     "float": number,
+    "float | None": perhaps(number),
     "str": text,
     "tuple[float, ...]": numbers,
     "tuple[str, ...]": texts,

@@ -17,7 +17,7 @@ from budgetnet.commands_models import export, predict, rf, train
 from budgetnet.commands_search import search
 from budgetnet.commands_studies import report, show, trials
 from budgetnet.commands_tools import dashboard, doctor
-from budgetnet.commands_winners import compare, confirm, freeze, verify
+from budgetnet.commands_winners import add, compare, confirm, freeze, verify
 from budgetnet.errors import BudgetnetError
 from budgetnet.options import stop
 
@@ -79,6 +79,7 @@ for command in (
     trials,
     show,
     report,
+    add,
     confirm,
     compare,
     freeze,

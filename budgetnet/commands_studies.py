@@ -21,7 +21,7 @@ def trials(
     state: Annotated[
         list[str] | None,
         typer.Option(
-            help="finished (the default), pruned, rejected, duplicate, failed, running or waiting; may be repeated."
+            help="finished (the default), pruned, rejected, duplicate, failed, running, waiting or added; repeatable."
         ),
     ] = None,
     max_params: Annotated[int | None, typer.Option(help="Those with at most so many params.")] = None,

@@ -1,4 +1,4 @@
-"""Commands for winners: confirm over seeds, compare, freeze into code, verify."""
+"""Commands for winners: add one of your own, confirm over seeds, compare, freeze into code, verify."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from budgetnet.completion import data_sets
 from budgetnet.completion import models as model_names
 from budgetnet.errors import StudyError
 from budgetnet.options import (
@@ -22,6 +23,7 @@ from budgetnet.options import (
     again,
     announce,
     console,
+    remark,
     say,
     stop,
 )
@@ -128,6 +130,48 @@ def _print_seed_epoch(seed: int, result: EpochResult) -> None:
     from budgetnet.display import percent
 
     typer.echo(f"seed {seed}  epoch {result.epoch:2}  test {percent(result.accuracy)} %  {result.seconds:.1f} s")
+
+
+def add(
+    network: Annotated[str, typer.Argument(help="A notation such as '8 12 M c12 c12 14 16', or an architecture.json.")],
+    study: Annotated[str, typer.Option(help="Study that receives it; made if it is not there.")],
+    recipe: Annotated[
+        str, typer.Option(help="learning_rate=0.05,ema=0.999 or a JSON or YAML file; the rest keeps its defaults.")
+    ] = "",
+    note: Annotated[str | None, typer.Option(help="What you have to say of it; reports show it.")] = None,
+    storage: StorageOption = None,
+    budget: Annotated[int, typer.Option(help="Budget of a study that is made.")] = 8000,
+    data: Annotated[str, typer.Option(help="Data of a study that is made.", autocompletion=data_sets)] = "mnist",
+    epochs: Annotated[int, typer.Option(help="Epochs of a study that is made.")] = 15,
+    as_json: JsonOption = False,
+) -> None:
+    """Add a network of your own to a study, to be confirmed.
+
+    Nothing is trained yet. confirm, compare, freeze and report then take it as a trial that the search has found.
+
+    Example: budgetnet add '8 12 M c12 c12 14 16' --study mine
+    """
+    from shlex import join
+
+    from budgetnet.given import add_network, existing, made
+    from budgetnet.place import place
+    from budgetnet.single import for_data
+
+    where = place(study, storage)
+    opened = existing(where)
+    data = data if opened is None else opened.settings.data
+    architecture, told, notes = for_data(network, recipe, data, epochs=epochs, final=True)
+    remark(notes)
+    opened = opened or made(where, architecture, budget, data, epochs)
+    record = add_network(opened, architecture, told, note)
+    if as_json:
+        typer.echo(json.dumps(record.to_dict()))
+        return
+    assert record.cost is not None
+    params = f"{record.cost.params:,} / {opened.settings.budget:,} params"
+    say([f"trial {record.number} of {study}: {architecture} ({params})"])
+    options = ["--study", study, *([] if storage is None else ["--storage", storage]), "--trial", str(record.number)]
+    typer.echo(f"next: {join(['budgetnet', 'confirm', *options])}")
 
 
 def compare(

@@ -36,11 +36,11 @@ FIELDS = {
 class Provenance:
     """Where a network is from, and what it was to reach.
 
-    budget: params stay strictly below it. validation_accuracy: the trial's value in the search. mean, std: what each
-    channel of an image, scaled to 0..1, is less and over before the network sees it. target: the fraction of test
-    images that every one of the ``last`` epochs should reach. aim: why this aim at this step; analysis: what a person
-    has to add to ours; both in sentences of the study's file. class_names: of all classes, where the data has names;
-    else the record leaves them out.
+    budget: params stay strictly below it. validation_accuracy: the trial's value in the search; None for a network that
+    was given. mean, std: what each channel of an image, scaled to 0..1, is less and over before the network sees it.
+    target: the fraction of test images that every one of the ``last`` epochs should reach. aim: why this aim at this
+    step; analysis: what a person has to add to ours; both in sentences of the study's file. class_names: in the order
+    of the labels, where they have any.
     """
 
     study: str
@@ -48,7 +48,7 @@ class Provenance:
     budget: int
     search_seed: int
     data: str
-    validation_accuracy: float
+    validation_accuracy: float | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     target: float = 0.994
@@ -61,8 +61,9 @@ class Provenance:
         if len(self.mean) != len(self.std) or not all(spread > 0 for spread in self.std):
             raise ModelError(f"mean and std must be as many, and std above 0, but are {self.mean} and {self.std}")
         for name in ("target", "validation_accuracy"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ModelError(f"{name} must be a fraction between 0 and 1, but is {str(getattr(self, name))[:30]}")
+            fraction = getattr(self, name)
+            if fraction is not None and not 0 <= fraction <= 1:
+                raise ModelError(f"{name} must be a fraction between 0 and 1, but is {str(fraction)[:30]}")
         if not 1 <= self.budget < 2**63:
             raise ModelError(f"the budget must be at least 1, but is {self.budget}")
         if self.last < 1:

@@ -77,7 +77,8 @@ def _network(evidence: Evidence) -> dict[str, Fact]:
 
 def _search(evidence: Evidence) -> dict[str, Fact]:
     origin, params = evidence.provenance, evidence.cost.params
-    validation = Accuracies(evidence.confirmation.images).percent(origin.validation_accuracy)
+    value = origin.validation_accuracy
+    validation = "none, for it was given" if value is None else Accuracies(evidence.confirmation.images).percent(value)
     return {
         "budget": Fact(count(origin.budget), origin.budget),
         "params_of_budget": Fact(f"{count(params)} / {count(origin.budget)}"),
@@ -87,7 +88,7 @@ def _search(evidence: Evidence) -> dict[str, Fact]:
         "trial": Fact(str(origin.trial)),
         "search_seed": Fact(str(origin.search_seed)),
         "data": Fact(origin.data),
-        "validation": Fact(validation, origin.validation_accuracy),
+        "validation": Fact(validation, value),
     }
 
 

@@ -16,7 +16,7 @@ from budgetnet.display import percent
 from budgetnet.errors import StudyError
 from budgetnet.study import TrialRecord
 
-STATES = ("finished", "pruned", "rejected", "duplicate", "failed", "running", "waiting")
+STATES = ("finished", "pruned", "rejected", "duplicate", "failed", "running", "waiting", "added")
 MARK = "*"
 LEGEND = f"{MARK} Pareto front: none finished is as good with fewer params or better with as few"
 

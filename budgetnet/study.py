@@ -88,8 +88,9 @@ class TrialRecord:
     """One trial as it was recorded.
 
     state: finished, pruned (by the pruner), rejected (never trained), duplicate (answered from the record), failed,
-    running or waiting. value: mean validation accuracy of the last three epochs. curve: validation accuracy of every
-    epoch. All accuracies are fractions. drawn: what was drawn from the space, by the names in the study.
+    running, waiting, or added (given, not searched). value: mean validation accuracy of the last three epochs. curve:
+    validation accuracy of every epoch. All accuracies are fractions. reason: why it ended so, or what a person says of
+    one that was added. drawn: what was drawn from the space, by the names in the study.
     """
 
     number: int

@@ -30,19 +30,19 @@ SEEDS = 3  # of a freeze where nothing is confirmed yet
 
 @dataclass(frozen=True)
 class Winner:
-    """A finished trial: what was trained, and what its search made of it."""
+    """A finished trial and what its search made of it, or one that was added: it has no value."""
 
     study: Study
     trial: int
     architecture: Architecture
     recipe: Recipe
-    value: float
+    value: float | None
 
     @staticmethod
     def of(study: Study, trial: int) -> Winner:
-        """Raises StudyError unless the trial is there and finished."""
+        """Raises StudyError unless the trial is there, and finished or added."""
         record = study.record(trial)
-        if record.state != "finished":
+        if record.state not in ("finished", "added"):
             reason = f" ({record.reason})" if record.reason else ""
             raise StudyError(f"trial {trial}: it must be a finished trial, but it is {record.state}{reason}")
         return _complete(study, record)
@@ -72,7 +72,7 @@ class Winner:
 
 
 def _complete(study: Study, record: TrialRecord) -> Winner:
-    if record.architecture is None or record.recipe is None or record.value is None:
+    if record.architecture is None or record.recipe is None or (record.value is None) != (record.state == "added"):
         raise StudyError(f"trial {record.number}: its record is incomplete")
     return Winner(study, record.number, record.architecture, record.recipe, record.value)
 
