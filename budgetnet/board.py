@@ -16,6 +16,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.control import Control
 from rich.live import Live
 from rich.text import Text
 
@@ -209,12 +210,14 @@ class Board:
             self, console=console, screen=True, refresh_per_second=4, redirect_stdout=False, redirect_stderr=False
         )
         self._stack = ExitStack()
+        self._over = False
 
     def __enter__(self) -> Board:
         said = io.StringIO()
         self._stack.callback(lambda: print(said.getvalue(), end="", file=sys.stderr))
         self._stack.enter_context(redirect_stderr(said))
         self._stack.enter_context(self._live)
+        self._stack.callback(self._wipe)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -227,5 +230,12 @@ class Board:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         with self._lock:
-            lines = self._view.lines(options.max_width, options.height or console.height)
+            size = options.max_width, options.height or console.height
+            lines = [] if self._over else self._view.lines(*size)
         yield from lines
+
+    def _wipe(self) -> None:
+        """Leave nothing: tmux, grown meanwhile, puts what is left on the other screen in front of the first one."""
+        with self._lock:
+            self._over = True
+        self._live.console.control(Control.clear())

@@ -314,6 +314,8 @@ def test_the_terminal_is_given_back_whatever_happens_and_nothing_said_is_lost() 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert drawn(console).rstrip().endswith("\x1b[?25h\x1b[?1049l")
+    before, wiped, after = drawn(console).rpartition("\x1b[2J")
+    assert ("a-study" in before, bool(wiped), "a-study" in after) == (True, True, False)  # nothing is left behind
     assert errors.getvalue() == "a warning\n"
 
 
