@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from budgetnet.aim import Aim
 from budgetnet.display import percent, spark
 from budgetnet.drawing import THEME, Picture
 from budgetnet.errors import StudyError
 from budgetnet.page import html, shown, table
 from budgetnet.public_records import DATA, RECORDS, PublicRecord
+from budgetnet.results import Confirmation
 from budgetnet.study import VALUE_EPOCHS, Study, TrialRecord
 from budgetnet.study_pictures import lettered, study_pictures
 from budgetnet.survey import Champion, Survey, survey
@@ -89,7 +91,7 @@ def markdown(found: Survey, pictures: Pictures) -> str:
     parts = [f"# Study {found.name}", *_preface(found)]
     if found.champion is not None:
         parts += _account(found.champion)
-    parts += _trials(found)
+    parts += [*_trials(found), *_confirmed(found)]
     for picture in pictures.study:
         parts += [f"## {picture.title}", shown(picture, PICTURES)]
         if picture.name == "accuracy_against_params" and found.settings.data == DATA:
@@ -110,8 +112,8 @@ def _preface(found: Survey) -> Iterator[str]:
     if settings.max_macs is not None:
         limits.append(f"at most {settings.max_macs:,} MACs")
     images = "the training split" if settings.images is None else f"{settings.images:,} images of the training split"
-    if found.about:
-        yield found.about
+    if found.aim.about:
+        yield found.aim.about
     yield (
         f"Space `{settings.space['name']}` on `{settings.data}`: {', '.join(limits)}; {settings.epochs} epochs a trial "
         f"on {images}; seed {settings.seed}. A trial's value is its mean validation accuracy over the last "
@@ -146,6 +148,47 @@ def _trials(found: Survey) -> Iterator[str]:
     if best[0].recipe is not None:
         recipe = ", ".join(f"{name} {short(value)}" for name, value in best[0].recipe.to_dict().items())
         yield f"Recipe of trial {best[0].number}: {recipe}."
+
+
+def _confirmed(found: Survey) -> Iterator[str]:
+    """All that is confirmed, in the order of the trials; a single winner has its own part."""
+    if found.champion is not None and len(found.confirmed) == 1:
+        return
+    if not found.confirmed:
+        return
+    yield "## Confirmed on test"
+    columns = (
+        "trial>",
+        "params>",
+        "seeds>",
+        "last epoch %>",
+        "lowest of last {} %>",
+        "held",
+        "best epoch>",
+        "network",
+        "",
+    )
+    yield table(
+        tuple(each.format(found.aim.last) for each in columns),
+        [_confirmed_row(found.records[number], runs, found.aim) for number, runs in found.confirmed.items()],
+    )
+
+
+def _confirmed_row(record: TrialRecord, runs: Confirmation, aim: Aim) -> Sequence[object]:
+    last = min(aim.last, runs.epochs)
+    held = runs.holds(aim.target, last)
+    spread = "" if runs.std is None else f" ± {percent(runs.std)}"
+    return (
+        record.number,
+        f"{record.cost.params:,}" if record.cost else "–",
+        runs.n,
+        f"{percent(runs.mean)}{spread}",
+        percent(min(runs.lowest(last))),
+        f"{held.passes} of {held.n}",
+        percent(runs.best_test),
+        f"`{record.architecture}`",
+        record.reason or "",
+    )
 
 
 def _row(record: TrialRecord) -> Sequence[object]:

@@ -38,7 +38,7 @@ NAMED = 12  # hyperparameters in the picture of what mattered
 def study_pictures(survey: Survey) -> list[Picture]:
     """What there is to draw of a study, in the order of a report; nothing where nothing has trained."""
     if not survey.trained:
-        return []
+        return [accuracy_against_params(survey)] if survey.confirmed else []
     drawn = [accuracy_against_params(survey), learning_curves(survey)]
     if survey.importances:
         drawn.append(what_mattered(survey))
@@ -54,7 +54,7 @@ def accuracy_against_params(survey: Survey) -> Picture:
     Where the trials fill a small part of the picture, a second panel shows that part alone.
     """
     public = [record for record in RECORDS if survey.settings.data == DATA]
-    counts = list(map(_params, survey.trained))
+    counts = list(map(_params, survey.trained)) or [0]
     crowded = bool(survey.finished) and max(counts) - min(counts) < CROWDED * max(counts)
     with figure(8.4 if crowded else 7.6, 5.0) as drawn:
         panels = drawn.subplots(1, 2 if crowded else 1, squeeze=False, width_ratios=(3, 2) if crowded else (1,))[0]
@@ -169,7 +169,8 @@ def lettered(public: Iterable[PublicRecord]) -> list[tuple[str, PublicRecord]]:
 
 def _params_axis(axes: Axes, survey: Survey, public: Sequence[PublicRecord]) -> None:
     """From 0, or by the logarithm where the trials themselves span decades."""
-    counts = [*map(_params, survey.trained), *(record.params for record in public)]
+    confirmed = [survey.records[number] for number in survey.confirmed]
+    counts = [*map(_params, [*survey.trained, *confirmed]), *(record.params for record in public)]
     most = 1.06 * max([*counts, survey.settings.budget])
     if max(counts) > 30 * min(counts):
         axes.set_xscale("log")

@@ -87,10 +87,10 @@ class Champion:
 
 @dataclass(frozen=True)
 class Survey:
-    """A study as a report sees it. about: what its file says of it; champion: None where nothing is confirmed."""
+    """A study as a report sees it. aim: what its file says; champion: None where nothing is confirmed."""
 
     name: str
-    about: str
+    aim: Aim
     settings: Settings
     records: tuple[TrialRecord, ...]
     confirmed: dict[int, Confirmation]
@@ -115,10 +115,11 @@ def survey(study: Study) -> Survey:
         for number in study.confirmed()
         if (winner := Winner.of(study, number)).runs()
     }
-    chosen = max(confirmed, key=lambda number: records[number].value or 0.0, default=None)
+    searched = [number for number in confirmed if records[number].value is not None]
+    chosen = max(searched, key=lambda number: records[number].value or 0.0, default=None)
     return Survey(
         study.where.name,
-        aim.about,
+        aim,
         study.settings,
         records,
         confirmed,

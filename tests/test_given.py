@@ -1,0 +1,94 @@
+"""Networks that nobody searched are trials like any other, from ``add`` to a report and a frozen class."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from budgetnet.errors import StudyError
+from budgetnet.given import add_network, existing
+from budgetnet.notation import parse
+from budgetnet.place import place
+from budgetnet.recipe import Recipe
+from budgetnet.study import open_study
+from tests.quick import quick_study
+from tests.test_cli import run
+
+NETWORKS = ("4 M 6", "6 M 4")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_from_two_notations_to_a_report_and_a_class(
+    here: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind = ["--study", "mine", "--data", str(small_mnist), "--epochs", "2", "--budget", "700"]
+    for number, network in enumerate(NETWORKS):
+        code, out, _ = run(monkeypatch, capsys, "add", network, *kind, "--note", f"number {number}")
+        assert code == 0
+        assert out.endswith(f"next: budgetnet confirm --study mine --trial {number}\n")
+        todo = out.rsplit("next: budgetnet ", 1)[1].split()
+        code, out, _ = run(monkeypatch, capsys, *todo, "--seeds", "2", "--workers", "0", "--device", "cpu")
+        assert code == 0
+    study = open_study("mine")
+    assert [(record.state, record.reason, record.value) for record in study.records()] == [
+        ("added", "number 0", None),
+        ("added", "number 1", None),
+    ]
+    code, out, _ = run(monkeypatch, capsys, "compare", "0", "1", "--study", "mine", "--json")
+    assert (code, json.loads(out)["n"]) == (0, 2)
+
+    assert run(monkeypatch, capsys, "report", "mine")[0] == 0
+    page = (here / "studies" / "mine" / "README.md").read_text(encoding="utf-8")
+    runs = study.runs(1)
+    # 6 M 4: 6·9 + 12 and 4·6·9 + 8, head 4·10 + 10: 340 params
+    mean = 100 * sum(run.final.accuracy for run in runs) / 2
+    assert f"| 1 | 340 | 2 | {mean:.2f} ± " in page
+    assert "| `6 M 4` | number 1 |" in page
+    assert "![Accuracy against parameters]" in page
+
+    code, out, _ = run(monkeypatch, capsys, "freeze", "--study", "mine", "--trial", "1")
+    assert code == 0
+    assert "validation accuracy none, for it was given" in " ".join(out.split())
+    assert run(monkeypatch, capsys, "verify", "Model_1")[0] == 0
+
+
+def test_the_same_network_is_the_same_trial(tmp_path: Path, small_mnist: Path) -> None:
+    study = quick_study(tmp_path, small_mnist)
+    before = len(study.records())
+    first = add_network(study, parse("4 M 6"), Recipe())
+    again = add_network(study, parse("4 M 6"), Recipe(), "a word")
+    other = add_network(study, parse("4 M 6"), Recipe(learning_rate=0.1))
+    assert (first.number, again.number, other.number) == (before, before, before + 1)
+    assert first.recipe is not None
+    assert first.recipe.epochs == study.settings.epochs
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ("64 M 64", r"params must stay below \d+, but 64 M 64 has 38,346"),
+        ("[3x32x32] 4 M 6", r"is for images of 1×28×28 in 10 classes, but .* is for 3×32×32 in 10"),
+    ],
+)
+def test_what_does_not_belong_is_refused(tmp_path: Path, small_mnist: Path, network: str, message: str) -> None:
+    study = quick_study(tmp_path, small_mnist)
+    before = study.records()
+    with pytest.raises(StudyError, match=message):
+        add_network(study, parse(network), Recipe())
+    assert study.records() == before
+
+
+def test_a_study_that_cannot_have_the_network_is_not_made(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(monkeypatch, capsys, "add", "64 M 64", "--study", "new", "--budget", "700")
+    assert (code, err) == (2, "error: study new: params must stay below 700, but 64 M 64 has 38,346\n")
+    assert existing(place("new")) is None
+    assert list(here.iterdir()) == []
