@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from budgetnet.completion import EXECUTORS, PRUNERS, SAMPLERS, among, data_sets, spaces, studies
+from budgetnet.completion import EXECUTORS, among, data_sets, pruners, samplers, spaces, studies
 from budgetnet.errors import BudgetnetError
 from budgetnet.options import (
     DeviceOption,
@@ -54,9 +54,9 @@ def search(
     storage: StorageOption = None,
     epochs: Annotated[int, typer.Option(help="Epochs a trial.")] = 15,
     max_macs: Annotated[int | None, typer.Option(help="At most so many multiply-accumulates an image.")] = None,
-    sampler: Annotated[str, typer.Option(help="tpe, gp or random.", autocompletion=among(SAMPLERS))] = "tpe",
+    sampler: Annotated[str, typer.Option(help="tpe, gp or random.", autocompletion=samplers)] = "tpe",
     pruner: Annotated[
-        str, typer.Option(help="halving, median, percentile, hyperband or none.", autocompletion=among(PRUNERS))
+        str, typer.Option(help="halving, median, percentile, hyperband or none.", autocompletion=pruners)
     ] = "halving",
     seed: Annotated[int, typer.Option(help="Seed of the sampler and of training.")] = 0,
     timeout: Annotated[str | None, typer.Option(help="Stop after this time: 90s, 30m, 2h; go on later.")] = None,

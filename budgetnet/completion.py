@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 Names = Callable[[str], list[str]]
 
-SAMPLERS = ("tpe", "gp", "random")
-PRUNERS = ("halving", "median", "percentile", "hyperband", "none")
 EXECUTORS = ("local", "ray")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -15,6 +15,26 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 def among(names: Iterable[str]) -> Names:
     """Those of ``names`` that begin as what is typed."""
     return lambda incomplete: [name for name in names if name.startswith(incomplete)]
+
+
+def samplers(incomplete: str) -> list[str]:
+    """Names for ``--sampler``."""
+    return among(_keys("samplers.py", "SAMPLERS"))(incomplete)
+
+
+def pruners(incomplete: str) -> list[str]:
+    """Names for ``--pruner``."""
+    return among(_keys("plan.py", "PRUNERS"))(incomplete)
+
+
+def _keys(file: str, table: str) -> list[str]:
+    """The keys of a table of a module, read from its text: to import it would take seconds."""
+    tree = ast.parse(Path(__file__).with_name(file).read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == table:
+            assert isinstance(node.value, ast.Dict)
+            return [ast.literal_eval(key) for key in node.value.keys if key is not None]
+    return []
 
 
 def studies(incomplete: str) -> list[str]:
