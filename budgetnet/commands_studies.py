@@ -100,21 +100,24 @@ def report(
         list[str] | None, typer.Argument(help="Names of studies; by default the one written last.")
     ] = None,
     storage: StorageOption = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for one study's report; by default the study's own.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; by default the study's own.")] = None,
 ) -> None:
     """Write a study's report: README.md, report.html and pictures.
 
     Trials, what mattered, and the confirmed winner with its Target, Result and Analysis. What stands in about: of the
-    study's study.yaml comes first.
+    folder's study.yaml comes first. Several studies with --out are compared on one page: their winners, on test.
 
     Example: budgetnet report mnist-8000
     """
-    from budgetnet.report import write_report
+    from budgetnet.report import joint_page, study_page
     from budgetnet.study import open_study
 
-    if out is not None and studies and len(studies) > 1:
-        raise BudgetnetError(f"--out takes the report of one study, but got {len(studies)}")
     names: list[str | None] = [*studies] if studies else [None]
-    for opened in [open_study(name, storage) for name in names]:
-        written = write_report(opened, out)
-        typer.echo(f"wrote {written.markdown} and {written.html}")
+    opened = [open_study(name, storage) for name in names]
+    if out is not None and len(opened) > 1:
+        pages = {out: joint_page(opened, out)}
+    else:
+        pages = {out or study.where.home: study_page(study) for study in opened}
+    for folder, page in pages.items():
+        markdown, html = page.write(folder)
+        typer.echo(f"wrote {markdown} and {html}")

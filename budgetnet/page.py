@@ -1,15 +1,22 @@
-"""A page that is written once, as Markdown with pictures beside it, and set a second time as one HTML file."""
+"""A page: Markdown with pictures beside it, and the same as one HTML file; both are written together."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from budgetnet.drawing import Picture
+from budgetnet.drawing import THEME, Picture
+from budgetnet.errors import StudyError
 
 if TYPE_CHECKING:
     from markdown_it.renderer import RendererHTML
+
+MARK = "<!-- written by budgetnet report; changes are lost when it is written again, but for those in study.yaml -->"
+OURS = "<!-- written by budgetnet report"  # how every version's mark begins
+PICTURES = "pictures"  # the folder beside a page
 
 STYLE = """
 :root{color-scheme:light dark;--ink:#1f2328;--paper:#fff;--line:#d1d9e0;--shade:#f6f8fa}
@@ -34,9 +41,51 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (heads, ruler, *cells))
 
 
-def shown(picture: Picture, folder: str) -> str:
-    """A picture in Markdown, with what it says below it; its file lies in ``folder`` beside the page."""
-    return f"![{picture.title}]({folder}/{picture.name}.svg)\n\n{picture.told}"
+def shown(picture: Picture) -> str:
+    """A picture in Markdown, with what it says below it."""
+    return f"![{picture.title}]({PICTURES}/{picture.name}.svg)\n\n{picture.told}"
+
+
+@dataclass(frozen=True)
+class Page:
+    """A title, Markdown without it, and the pictures that ``shown`` has put into the text."""
+
+    title: str
+    text: str
+    pictures: tuple[Picture, ...]
+
+    def write(self, folder: Path) -> tuple[Path, Path]:
+        """Write README.md, report.html and the pictures; the paths of the first two.
+
+        Raises StudyError when a README that budgetnet did not write is in the way, or nothing can be written.
+        """
+        markdown, page = folder / "README.md", folder / "report.html"
+        try:
+            for path in (markdown, page):
+                if path.exists() and OURS not in path.read_text(encoding="utf-8"):
+                    raise StudyError(
+                        f"{path}: is not a report of budgetnet's, and is left as it is; choose another --out"
+                    )
+            self._write_pictures(folder / PICTURES)
+            markdown.write_text(f"# {self.title}\n\n{MARK}\n\n{self.text}\n", encoding="utf-8")
+            page.write_text(self._html(), encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise StudyError(f"{folder}: cannot be written: {error}") from None
+        return markdown, page
+
+    def _write_pictures(self, folder: Path) -> None:
+        """Those of an earlier report that are no longer drawn go, anybody else's stay."""
+        folder.mkdir(parents=True, exist_ok=True)
+        drawn = {f"{picture.name}.svg": picture.svg for picture in self.pictures}
+        for path in folder.glob("*.svg"):
+            if path.name not in drawn and THEME in path.read_text(encoding="utf-8"):
+                path.unlink()
+        for name, svg in drawn.items():
+            (folder / name).write_text(svg, encoding="utf-8")
+
+    def _html(self) -> str:
+        by_address = {f"{PICTURES}/{picture.name}.svg": picture for picture in self.pictures}
+        return html(self.title, f"# {self.title}\n\n{self.text}", by_address, MARK)
 
 
 def html(title: str, markdown: str, pictures: Mapping[str, Picture], mark: str = "") -> str:

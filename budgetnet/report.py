@@ -4,103 +4,58 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from budgetnet.aim import Aim
+from budgetnet.aim import Aim, read_aim
 from budgetnet.display import percent, spark
-from budgetnet.drawing import THEME, Picture
-from budgetnet.errors import StudyError
-from budgetnet.page import html, shown, table
-from budgetnet.public_records import DATA, RECORDS, PublicRecord
+from budgetnet.front_pictures import frontier, records_table, winners_table
+from budgetnet.page import Page, shown, table
+from budgetnet.public_records import DATA
 from budgetnet.results import Confirmation
 from budgetnet.study import VALUE_EPOCHS, Study, TrialRecord
-from budgetnet.study_pictures import lettered, study_pictures
+from budgetnet.study_pictures import study_pictures
 from budgetnet.survey import Champion, Survey, survey
 from budgetnet.table import receptive_field
 from budgetnet.winner_pictures import champion_pictures
 from budgetnet.words import plural, short
 
-MARK = "<!-- written by budgetnet report; changes are lost when it is written again, but for those in study.yaml -->"
-OURS = "<!-- written by budgetnet report"  # how every version's mark begins
-PICTURES = "pictures"
 BEST = 20  # trials in the table
 
 
-@dataclass(frozen=True)
-class Written:
-    """Files of a report."""
-
-    markdown: Path
-    html: Path
-
-
-def write_report(study: Study, folder: Path | None = None) -> Written:
-    """Write README.md, report.html and pictures/, by default into the study's folder.
-
-    Raises StudyError when a README that budgetnet did not write is in the way, or nothing can be written.
-    """
-    folder = folder or study.where.home
-    written = Written(folder / "README.md", folder / "report.html")
-    try:
-        for path in (written.markdown, written.html):
-            if path.exists() and OURS not in path.read_text(encoding="utf-8"):
-                raise StudyError(f"{path}: is not a report of budgetnet's, and is left as it is; choose another --out")
-        found = survey(study)
-        pictures = Pictures.of(found)
-        text = markdown(found, pictures)
-        _write(folder / PICTURES, pictures)
-        written.markdown.write_text(text.replace("\n", f"\n\n{MARK}\n", 1), encoding="utf-8")
-        by_address = {f"{PICTURES}/{each.name}.svg": each for each in pictures.all}
-        written.html.write_text(html(f"Study {found.name}", text, by_address, MARK), encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{folder}: cannot be written: {error}") from None
-    return written
-
-
-def _write(folder: Path, pictures: Pictures) -> None:
-    """The pictures as files; those of an earlier report that are no longer drawn go, anybody else's stay."""
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = {f"{picture.name}.svg": picture.svg for picture in pictures.all}
-    for path in folder.glob("*.svg"):
-        if path.name not in drawn and THEME in path.read_text(encoding="utf-8"):
-            path.unlink()
-    for name, svg in drawn.items():
-        (folder / name).write_text(svg, encoding="utf-8")
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """The pictures of a report: of the study, and of its confirmed winner."""
-
-    study: tuple[Picture, ...]
-    champion: tuple[Picture, ...]
-
-    @staticmethod
-    def of(found: Survey) -> Pictures:
-        winner = () if found.champion is None else tuple(champion_pictures(found.champion))
-        return Pictures(tuple(study_pictures(found)), winner)
-
-    @property
-    def all(self) -> tuple[Picture, ...]:
-        return (*self.study, *self.champion)
-
-
-def markdown(found: Survey, pictures: Pictures) -> str:
-    """The page as Markdown."""
-    parts = [f"# Study {found.name}", *_preface(found)]
+def study_page(study: Study) -> Page:
+    """All about one study: its winner, its trials, and pictures of both."""
+    found = survey(study)
+    of_study, of_winner = study_pictures(found), [] if found.champion is None else champion_pictures(found.champion)
+    parts = list(_preface(found))
     if found.champion is not None:
         parts += _account(found.champion)
     parts += [*_trials(found), *_confirmed(found)]
-    for picture in pictures.study:
-        parts += [f"## {picture.title}", shown(picture, PICTURES)]
+    for picture in of_study:
+        parts += [f"## {picture.title}", shown(picture)]
         if picture.name == "accuracy_against_params" and found.settings.data == DATA:
-            parts.append(_records(RECORDS))
+            parts.append(records_table())
     if found.champion is not None:
         parts += _seeds(found.champion)
-    for picture in pictures.champion:
-        parts += [f"## {picture.title}", shown(picture, PICTURES)]
-    return "\n\n".join([*parts, *_again(found)]) + "\n"
+    for picture in of_winner:
+        parts += [f"## {picture.title}", shown(picture)]
+    parts += _again(found)
+    return Page(f"Study {found.name}", "\n\n".join(parts), (*of_study, *of_winner))
+
+
+def joint_page(studies: Sequence[Study], folder: Path) -> Page:
+    """Several studies on one page: their winners beside each other and the public records.
+
+    ``folder``: where the page is to be; what its study.yaml says ``about`` comes first.
+    """
+    surveys, about = [survey(study) for study in studies], read_aim(folder).about
+    picture = frontier(surveys)
+    parts = [*([about] if about else []), shown(picture), "## Winners", winners_table(surveys)]
+    if all(found.settings.data == DATA for found in surveys):
+        parts += ["## Public records", records_table()]
+    for found in surveys:
+        if found.champion is not None:
+            parts += _account(found.champion, found.name)
+    return Page(f"{len(surveys)} studies: {', '.join(found.name for found in surveys)}", "\n\n".join(parts), (picture,))
 
 
 # --- its parts --------------------------------------------------------------------------------------------------------
@@ -121,10 +76,10 @@ def _preface(found: Survey) -> Iterator[str]:
     )
 
 
-def _account(champion: Champion) -> Iterator[str]:
+def _account(champion: Champion, study: str | None = None) -> Iterator[str]:
     name = f"trial {champion.record.number}" + (f", frozen as {champion.frozen_as}" if champion.frozen_as else "")
     said = champion.account
-    yield f"## The winner: {name}"
+    yield f"## The winner{'' if study is None else f' of {study}'}: {name}"
     yield f"`{champion.record.architecture}`"
     yield f"**Target:** {said.target}"
     yield f"**Result:** {said.result}"
@@ -195,23 +150,6 @@ def _row(record: TrialRecord) -> Sequence[object]:
     params, macs = (f"{record.cost.params:,}", f"{record.cost.macs:,}") if record.cost else ("–", "–")
     curve, network = spark(record.curve), f"`{record.architecture}`"
     return record.number, percent(record.value), params, macs, record.receptive_field, curve, network
-
-
-def _records(records: Sequence[PublicRecord]) -> str:
-    rows = [
-        (
-            letter,
-            record.what,
-            f"{record.params:,}",
-            f"{record.epochs:,}",
-            percent(record.best),
-            percent(record.last),
-            percent(record.lowest),
-            record.how,
-        )
-        for letter, record in lettered(records)
-    ]
-    return table(("", "public record", "params>", "epochs>", "best %>", "last %>", "last five %>", "how"), rows)
 
 
 def _seeds(champion: Champion) -> Iterator[str]:

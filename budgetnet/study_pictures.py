@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from budgetnet.drawing import (
@@ -10,7 +10,6 @@ from budgetnet.drawing import (
     GREEN,
     GREY,
     INK,
-    ORANGE,
     PURPLE,
     VERMILION,
     Picture,
@@ -20,18 +19,16 @@ from budgetnet.drawing import (
     legend_below,
     picture,
 )
+from budgetnet.front_pictures import accuracy_against_params, params, reached
 from budgetnet.importance import LEAST
-from budgetnet.public_records import DATA, RECORDS, PublicRecord
 from budgetnet.stages import stages
-from budgetnet.study import TrialRecord, pareto
+from budgetnet.study import TrialRecord
 from budgetnet.survey import Survey
 from budgetnet.words import plural, probability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-USUAL_EPOCHS = 15
-CROWDED = 0.25  # trials whose params differ by a smaller part than that get a panel of their own
 NAMED = 12  # hyperparameters in the picture of what mattered
 
 
@@ -43,152 +40,6 @@ def study_pictures(survey: Survey) -> list[Picture]:
     if survey.importances:
         drawn.append(what_mattered(survey))
     return [*drawn, receptive_fields(survey), budget_use(survey)]
-
-
-# --- accuracy against params ------------------------------------------------------------------------------------------
-
-
-def accuracy_against_params(survey: Survey) -> Picture:
-    """Trials by validation accuracy, the Pareto front, what is confirmed on test, and the public records.
-
-    Where the trials fill a small part of the picture, a second panel shows that part alone.
-    """
-    public = [record for record in RECORDS if survey.settings.data == DATA]
-    counts = list(map(_params, survey.trained)) or [0]
-    crowded = bool(survey.finished) and max(counts) - min(counts) < CROWDED * max(counts)
-    with figure(8.4 if crowded else 7.6, 5.0) as drawn:
-        panels = drawn.subplots(1, 2 if crowded else 1, squeeze=False, width_ratios=(3, 2) if crowded else (1,))[0]
-        _fill(panels[0], survey, public)
-        _params_axis(panels[0], survey, public)
-        if crowded:
-            _fill(panels[1], survey, [])
-            panels[1].set_title("the trials alone", fontsize=10)
-            margin = 0.1 * (max(counts) - min(counts)) + 1
-            panels[1].set_xlim(min(counts) - margin, max(counts) + margin)
-            panels[1].locator_params(axis="x", nbins=4)
-            panels[1].set_xlabel("trainable parameters")
-        drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-        told = _told_front(survey, bool(public))
-        return picture(drawn, "accuracy_against_params", "Accuracy against parameters", told)
-
-
-def _fill(axes: Axes, survey: Survey, public: Sequence[PublicRecord]) -> None:
-    from matplotlib.ticker import StrMethodFormatter
-
-    finished, stopped = survey.finished, [record for record in survey.trained if record.state == "pruned"]
-    shown = [record for record in stopped if _reaches(record, finished)]
-    _scatter(axes, shown, 14, GREY, 0.5, f"pruned: where it stopped ({len(shown)} of {len(stopped)})")
-    _scatter(axes, finished, 26, BLUE, 0.85, f"finished: validation ({len(finished)})")
-    _front(axes, finished)
-    _confirmed(axes, survey)
-    _public(axes, public)
-    axes.axvline(survey.settings.budget, color=INK, linewidth=1, linestyle=":", label="budget")
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    accuracies = [*map(_reached, [*finished, *shown]), *(record.shown for record in public)]
-    for runs in survey.confirmed.values():
-        accuracies += [runs.mean - (runs.std or 0), runs.mean + (runs.std or 0)]
-    accuracy_axis(axes, "accuracy", accuracies)
-
-
-def _reaches(record: TrialRecord, finished: Sequence[TrialRecord]) -> bool:
-    """Whether a stopped trial lies near the finished ones; those far below would only press the rest together."""
-    floor = min((r.value or 0.0 for r in finished), default=0.0)
-    return error(_reached(record)) <= 2 * error(floor)
-
-
-def _reached(record: TrialRecord) -> float:
-    return record.curve[-1] if record.value is None or record.state != "finished" else record.value
-
-
-def _params(record: TrialRecord) -> int:
-    assert record.cost is not None
-    return record.cost.params
-
-
-def _scatter(axes: Axes, records: Sequence[TrialRecord], size: float, colour: str, alpha: float, label: str) -> None:
-    if records:
-        heights = [error(_reached(record)) for record in records]
-        axes.scatter(
-            list(map(_params, records)),
-            heights,
-            s=size,
-            color=colour,
-            alpha=alpha,
-            linewidths=0,
-            label=label,
-        )
-
-
-def _front(axes: Axes, finished: Sequence[TrialRecord]) -> None:
-    by_number = {record.number: record for record in finished}
-    line = [by_number[number] for number in pareto(finished)]
-    if line:
-        xs, ys = list(map(_params, line)), [error(_reached(record)) for record in line]
-        axes.step(xs, ys, where="post", color=BLUE, linewidth=1.4, label="Pareto front of validation")
-
-
-def _confirmed(axes: Axes, survey: Survey) -> None:
-    label: str | None = "confirmed: test, mean ± standard deviation over seeds"
-    for number, runs in survey.confirmed.items():
-        spread = runs.std or 0.0
-        bar = [[error(runs.mean) - error(runs.mean + spread)], [error(runs.mean - spread) - error(runs.mean)]]
-        axes.errorbar(
-            _params(survey.records[number]),
-            error(runs.mean),
-            bar,
-            fmt="D",
-            color=VERMILION,
-            markersize=6,
-            capsize=4,
-            label=label,
-        )
-        label = None
-
-
-def _public(axes: Axes, public: Sequence[PublicRecord]) -> None:
-    for usual, label in ((True, "public records (table below)"), (False, f"the same, more than {USUAL_EPOCHS} epochs")):
-        some = [record for record in public if (record.epochs <= USUAL_EPOCHS) == usual]
-        if some:
-            axes.scatter(
-                [record.params for record in some],
-                [error(record.shown) for record in some],
-                s=42,
-                marker="^",
-                facecolors=ORANGE if usual else "none",
-                edgecolors=ORANGE,
-                label=label,
-            )
-    for letter, record in lettered(public):
-        axes.annotate(letter, (record.params, error(record.shown)), (5, 3), textcoords="offset points", fontsize=8)
-
-
-def lettered(public: Iterable[PublicRecord]) -> list[tuple[str, PublicRecord]]:
-    """Records with the letters that stand for them in the picture."""
-    return [(chr(ord("a") + index), record) for index, record in enumerate(public)]
-
-
-def _params_axis(axes: Axes, survey: Survey, public: Sequence[PublicRecord]) -> None:
-    """From 0, or by the logarithm where the trials themselves span decades."""
-    confirmed = [survey.records[number] for number in survey.confirmed]
-    counts = [*map(_params, [*survey.trained, *confirmed]), *(record.params for record in public)]
-    most = 1.06 * max([*counts, survey.settings.budget])
-    if max(counts) > 30 * min(counts):
-        axes.set_xscale("log")
-        axes.set_xlim(min(counts) / 1.2, most)
-    else:
-        axes.set_xlim(0, most)
-        axes.locator_params(axis="x", nbins=5)
-    axes.set_xlabel("trainable parameters")
-
-
-def _told_front(survey: Survey, public: bool) -> str:
-    best = survey.finished[0] if survey.finished else None
-    text = "Trials by the mean validation accuracy of their last epochs; nothing was chosen on test. "
-    if best is not None:
-        text += f"The best is trial {best.number}: {100 * (best.value or 0):.2f} % with {_params(best):,} params. "
-    if public:
-        text += "Public records are single runs, chosen and measured on the test set, which flatters them."
-    return text.strip()
 
 
 # --- learning curves --------------------------------------------------------------------------------------------------
@@ -273,12 +124,12 @@ def receptive_fields(survey: Survey) -> Picture:
         for label, records, colour, size in groups:
             if records:
                 fields = [record.receptive_field or 0 for record in records]
-                heights = [error(_reached(record)) for record in records]
+                heights = [error(reached(record)) for record in records]
                 axes.scatter(fields, heights, s=size, color=colour, alpha=0.7, linewidths=0, label=label)
         axes.axvline(image, color=INK, linewidth=1, linestyle=":", label=f"side of the image, {image} pixels")
         axes.set_xlim(0)
         axes.set_xlabel("receptive field of a cell of the last map (pixels a side)")
-        accuracy_axis(axes, "validation accuracy", map(_reached, survey.trained))
+        accuracy_axis(axes, "validation accuracy", map(reached, survey.trained))
         legend_below(axes, 3)
         told = f"Each point is a trial; the dotted line is the side of the image.{_correlation(survey.finished)}"
         return picture(drawn, "receptive_fields", "Receptive field against accuracy", told)
@@ -307,7 +158,7 @@ def budget_use(survey: Survey) -> Picture:
     budget = survey.settings.budget
     with figure(7.6, 3.4) as drawn:
         left, right = drawn.subplots(1, 2, width_ratios=(2, 3))
-        used = [100 * _params(record) / budget for record in survey.trained]
+        used = [100 * params(record) / budget for record in survey.trained]
         left.hist(used, bins=20, color=BLUE, edgecolor=INK, linewidth=0.5)
         left.set_xlabel("params (% of the budget)")
         left.set_ylabel("trained trials")
@@ -322,7 +173,7 @@ def budget_use(survey: Survey) -> Picture:
         right.legend(loc="best")
         told = (
             f"Left: params of the {len(used)} trained trials as a share of the budget of {budget:,}. "
-            f"Right: where trial {best.number} ({_params(best):,} params) spends its params and MACs."
+            f"Right: where trial {best.number} ({params(best):,} params) spends its params and MACs."
         )
         return picture(drawn, "budget_use", "Budget use", told)
 

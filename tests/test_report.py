@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -20,14 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import budgetnet
-from budgetnet import study_pictures, winner_pictures
-from budgetnet.cli import main
+from budgetnet import front_pictures, study_pictures, winner_pictures
 from budgetnet.data import load
 from budgetnet.drawing import INK, THEME, Picture, accuracy_axis, error, figure
 from budgetnet.errors import StudyError
 from budgetnet.importance import importances
 from budgetnet.page import html, table
-from budgetnet.report import write_report
+from budgetnet.report import joint_page, study_page
 from budgetnet.results import Confirmation
 from budgetnet.study import Study, open_study
 from budgetnet.survey import Survey, survey
@@ -61,7 +59,7 @@ def found(study: Study) -> Survey:
 @pytest.fixture(scope="module")
 def folder(study: Study) -> Path:
     """Where the report lies."""
-    return write_report(study).markdown.parent
+    return study_page(study).write(study.where.home)[0].parent
 
 
 @pytest.fixture
@@ -73,7 +71,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         figures.append(figure)
         return Picture(name, title, told, "<svg/>")
 
-    for module in (study_pictures, winner_pictures):
+    for module in (front_pictures, study_pictures, winner_pictures):
         monkeypatch.setattr(module, "picture", keep)
     return figures
 
@@ -151,7 +149,7 @@ def test_a_report_is_the_same_again_and_clears_away_what_is_its_own_alone(study:
     pictures.mkdir()
     (pictures / "earlier.svg").write_text(f"<svg>{THEME}</svg>")
     (pictures / "mine.svg").write_text("<svg/>")
-    write_report(study, tmp_path)
+    study_page(study).write(tmp_path)
     assert not (pictures / "earlier.svg").exists()
     assert (pictures / "mine.svg").exists()
     home = study.where.home
@@ -162,17 +160,22 @@ def test_a_report_is_the_same_again_and_clears_away_what_is_its_own_alone(study:
 def test_what_a_person_wrote_is_not_overwritten(study: Study, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("my own words")
     with pytest.raises(StudyError, match=r"README\.md: is not a report of budgetnet's"):
-        write_report(study, tmp_path)
+        study_page(study).write(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
     assert (tmp_path / "README.md").read_text() == "my own words"
 
 
-def test_one_folder_takes_one_report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["budgetnet", "report", "a", "b", "--out", "there"])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert end.value.code == 2
-    assert capsys.readouterr().err == "error: --out takes the report of one study, but got 2\n"
+def test_several_studies_are_compared_on_one_page(study: Study, found: Survey, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text("about: Two of a kind.\n")
+    page = joint_page([study, study], tmp_path)
+    page.write(tmp_path)
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert text.index("Two of a kind.") < text.index("![Accuracy against parameters](pictures/frontier.svg)")
+    assert found.champion is not None
+    mean = f"{100 * found.champion.runs.mean:.2f} ± {100 * (found.champion.runs.std or 0):.2f}"
+    row = f"| landscape, trial 3 | 7,790 | 8,000 | 10 | {mean} | 99.32 | 99.40: 8 of 10 |"
+    assert text.count(row) == 2
+    assert "## The winner of landscape: trial 3" in text
 
 
 def test_a_table_keeps_bars_and_sides() -> None:
@@ -188,7 +191,7 @@ def test_a_table_keeps_bars_and_sides() -> None:
 
 
 def test_every_finished_trial_stands_at_its_params_and_accuracy(found: Survey, drawn: list[Any]) -> None:
-    study_pictures.accuracy_against_params(found)
+    front_pictures.accuracy_against_params(found)
     panels = drawn[0].axes
     assert len(panels) == 2
     assert panels[0].get_xlim()[0] == 0
@@ -197,6 +200,17 @@ def test_every_finished_trial_stands_at_its_params_and_accuracy(found: Survey, d
     assert {(int(x), round(float(y), 6)) for x, y in finished.get_offsets()} == wanted
     letters = {text.get_text() for text in panels[0].texts}
     assert letters == set("abcdefghi")
+
+
+def test_winners_of_several_studies_stand_at_their_test_accuracy(found: Survey, drawn: list[Any]) -> None:
+    front_pictures.frontier([found])
+    assert found.champion is not None
+    runs = found.champion.runs
+    (container,) = drawn[0].axes[0].containers
+    point, _, (bars,) = container
+    assert point.get_xydata().tolist() == [[7790, pytest.approx(error(runs.mean))]]
+    ends = sorted(y for _, y in bars.get_segments()[0])
+    assert ends == pytest.approx([error(max(runs.finals)), error(min(runs.finals))])
 
 
 def test_the_axis_reads_accuracy() -> None:
