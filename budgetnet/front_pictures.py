@@ -192,16 +192,19 @@ def frontier(surveys: Sequence[Survey]) -> Picture:
     """The confirmed winners of several studies, their trials faintly behind them, and the public records."""
     public = [record for record in RECORDS if all(survey.settings.data == DATA for survey in surveys)]
     champions = [survey.champion for survey in surveys if survey.champion is not None]
+    finished = [record for survey in surveys for record in survey.finished]
+    accuracies = [record.shown for record in public]
+    for champion in champions:
+        accuracies += [min(champion.runs.finals), max(champion.runs.finals)]
+    inside = [record for record in finished if reached(record) >= min(accuracies, default=0.0)]
     with figure(7.6, 5.2) as drawn:
         axes = drawn.subplots()
-        finished = [record for survey in surveys for record in survey.finished]
-        _scatter(axes, finished, 10, GREY, 0.5, "finished trials, validation")
+        _scatter(
+            axes, inside, 10, GREY, 0.5, f"finished trials, validation ({len(inside)} of {len(finished)}, rest below)"
+        )
         _winners(axes, champions)
         _public(axes, public)
         _scale(axes, [*map(params, finished), *(record.params for record in public)])
-        accuracies = [record.shown for record in public]
-        for champion in champions:
-            accuracies += [min(champion.runs.finals), max(champion.runs.finals)]
         accuracy_axis(axes, "test accuracy", accuracies)
         drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         return picture(drawn, "frontier", "Accuracy against parameters", _told_winners(champions, bool(public)))

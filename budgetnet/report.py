@@ -8,6 +8,7 @@ from pathlib import Path
 
 from budgetnet.aim import Aim, read_aim
 from budgetnet.display import percent, spark
+from budgetnet.errors import StudyError
 from budgetnet.front_pictures import frontier, records_table, winners_table
 from budgetnet.page import Page, shown, table
 from budgetnet.public_records import DATA
@@ -45,9 +46,14 @@ def study_page(study: Study) -> Page:
 def joint_page(studies: Sequence[Study], folder: Path) -> Page:
     """Several studies on one page: their winners beside each other and the public records.
 
-    ``folder``: where the page is to be; what its study.yaml says ``about`` comes first.
+    ``folder``: where the page is to be; what its study.yaml says ``about`` comes first. Raises StudyError where none has
+    a winner.
     """
     surveys, about = [survey(study) for study in studies], read_aim(folder).about
+    if not any(found.champion for found in surveys):
+        raise StudyError(
+            f"none of {', '.join(found.name for found in surveys)} has a confirmed trial: budgetnet confirm"
+        )
     picture = frontier(surveys)
     parts = [*([about] if about else []), shown(picture), "## Winners", winners_table(surveys)]
     if all(found.settings.data == DATA for found in surveys):

@@ -29,6 +29,7 @@ from budgetnet.report import joint_page, study_page
 from budgetnet.results import Confirmation
 from budgetnet.study import Study, open_study
 from budgetnet.survey import Survey, survey
+from tests.quick import quick_study
 
 PACKAGE = Path(budgetnet.__file__).parent
 LANDSCAPE = PACKAGE.parent / "studies" / "landscape" / "study.db"
@@ -176,6 +177,12 @@ def test_several_studies_are_compared_on_one_page(study: Study, found: Survey, t
     row = f"| landscape, trial 3 | 7,790 | 8,000 | 10 | {mean} | 99.32 | 99.40: 8 of 10 |"
     assert text.count(row) == 2
     assert "## The winner of landscape: trial 3" in text
+
+
+def test_studies_without_winners_are_not_compared(tmp_path: Path, small_mnist: Path) -> None:
+    study = quick_study(tmp_path, small_mnist)
+    with pytest.raises(StudyError, match="none of tiny-600, tiny-600 has a confirmed trial"):
+        joint_page([study, study], tmp_path)
 
 
 def test_a_table_keeps_bars_and_sides() -> None:
