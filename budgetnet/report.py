@@ -46,8 +46,8 @@ def study_page(study: Study) -> Page:
 def joint_page(studies: Sequence[Study], folder: Path) -> Page:
     """Several studies on one page: their winners beside each other and the public records.
 
-    ``folder``: where the page is to be; what its study.yaml says ``about`` comes first. Raises StudyError where none has
-    a winner.
+    ``folder``: where the page is to be; its study.yaml says what comes first. Raises StudyError where no study has a
+    winner.
     """
     surveys, about = [survey(study) for study in studies], read_aim(folder).about
     if not any(found.champion for found in surveys):
