@@ -31,22 +31,23 @@ from budgetnet.study import Study, open_study
 from budgetnet.survey import Survey, survey
 from tests.quick import quick_study
 
-PACKAGE = Path(budgetnet.__file__).parent
-LANDSCAPE = PACKAGE.parent / "studies" / "landscape" / "study.db"
-WINNER = 3  # of the landscape: the network and recipe of Model_1, whose ten seeds are its confirmation here
+STUDIES = Path(__file__).parents[1] / "studies"
+LANDSCAPE = STUDIES / "landscape" / "study.db"
+FIRST = STUDIES / "first_run"
+WINNER = 3  # of the landscape: the network and recipe frozen in first_run, whose ten seeds are its confirmation here
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """The committed landscape (64 complete trials of MNIST) with Model_1's seeds as the confirmation of its winner."""
+    """The committed landscape (64 complete trials of MNIST) with first_run's seeds as its winner's confirmation."""
     root = tmp_path_factory.mktemp("report") / "studies"
     (root / "landscape").mkdir(parents=True)
     shutil.copy(LANDSCAPE, root / "landscape")
     (root / "landscape" / "study.yaml").write_text("about: |\n  Why: <b>to see</b> `all` of it.\ntarget: 99.4\n")
     opened = open_study("landscape", root=root)
-    evidence = json.loads((PACKAGE / "Model_1.json").read_text(encoding="utf-8"))
+    evidence = json.loads((FIRST / "Model_1.json").read_text(encoding="utf-8"))
     opened.weights(WINNER, 0).parent.mkdir()
-    shutil.copy(PACKAGE / "Model_1.safetensors", opened.weights(WINNER, 0))
+    shutil.copy(FIRST / "Model_1.safetensors", opened.weights(WINNER, 0))
     for run in Confirmation.from_dict(evidence["confirmation"]).runs:
         opened.keep_run(WINNER, run)
     return opened
@@ -290,7 +291,8 @@ def test_the_images_shown_are_wrong_in_most_seeds(found: Survey, drawn: list[Any
 def test_the_filters_are_those_of_the_first_convolution(found: Survey, drawn: list[Any]) -> None:
     assert found.champion is not None
     winner_pictures.filters(found.champion)
-    weights = budgetnet.load("Model_1", pretrained=True).get_parameter("stem.0.weight").detach().numpy()
+    model = budgetnet.load("Model_1", pretrained=True, models=FIRST / "model.py")
+    weights = model.get_parameter("stem.0.weight").detach().numpy()
     assert np.array_equal(np.asarray(drawn[0].axes[3].images[0].get_array()), weights[3, 0])
 
 
