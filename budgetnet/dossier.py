@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from shlex import join, quote
 from typing import Any
@@ -160,7 +160,7 @@ def recipe_lines(recipe: Recipe) -> list[str]:
 
 def _own(recipe: Recipe) -> dict[str, Any]:
     """The fields that are not as they are by default."""
-    usual = Recipe().to_dict()
+    usual = asdict(Recipe())
     return {name: value for name, value in recipe.to_dict().items() if value != usual[name]}
 
 

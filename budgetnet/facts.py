@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from budgetnet.comparison import Comparison, compare
 from budgetnet.evidence import Evidence
@@ -150,8 +150,10 @@ def _previous(previous: Evidence) -> dict[str, Fact]:
 
 def _changes(previous: Evidence, evidence: Evidence) -> str:
     """What the recipe does otherwise: ``learning_rate 0.05 → 0.1, ema 0.0 → 0.999``."""
-    old, new = previous.recipe.to_dict(), evidence.recipe.to_dict()
-    return ", ".join(f"{name} {short(old[name])} → {short(new[name])}" for name in new if new[name] != old[name])
+    old, new = asdict(previous.recipe), asdict(evidence.recipe)
+    return ", ".join(
+        f"{name} {short(old[name]) or 'none'} → {short(new[name]) or 'none'}" for name in new if new[name] != old[name]
+    )
 
 
 def _compared(comparison: Comparison, written: Accuracies) -> dict[str, Fact]:

@@ -141,7 +141,7 @@ def run_job(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[
                 made = outcome(model, training, evaluation, data.mean, data.std, device=device)
                 yield SeedDone(job.id, seed, made, machine(device, len(job.seeds)))
         if job.weights is not None:
-            save_weights(models[0].state_dict(), Path(job.weights))
+            save_weights(models[0].state_dict(), Path(job.weights), job.architecture)
         yield Finished(job.id)
     except EOFError:
         raise  # the coordinator is gone; there is nobody to tell

@@ -116,7 +116,7 @@ def _state(state: str, reason: str | None) -> str:
 
 def _recipe(told: Mapping[str, Any]) -> str:
     """What a recipe has that is not usual; its epochs are the study's."""
-    usual = Recipe(epochs=told["epochs"]).to_dict()
+    usual = asdict(Recipe(epochs=told["epochs"]))
     unusual = [f"{name} {short(value)}" for name, value in told.items() if value != usual.get(name)]
     return ", ".join([*unusual, "the rest as usual"])
 

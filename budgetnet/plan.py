@@ -21,6 +21,7 @@ from optuna.pruners import (
 from budgetnet.budget import Limits
 from budgetnet.catalogue import known_name
 from budgetnet.data import load
+from budgetnet.dimension import Dimension
 from budgetnet.errors import StudyError
 from budgetnet.executor import HANG_LIMIT, LONGEST_LOOK, check_workers
 from budgetnet.place import STUDIES, StudyPlace, place
@@ -29,6 +30,7 @@ from budgetnet.samplers import SAMPLERS
 from budgetnet.space import SearchSpace, load_space, space_names
 from budgetnet.study import Settings
 from budgetnet.tailor import check_enough, followed, with_smaller_batches
+from budgetnet.teacher import named_in_full
 
 MAX_EPOCHS = int(RANGES["epochs"][1])
 DEFAULT_SPACE = "mnist"
@@ -105,7 +107,7 @@ class Request:
             raise StudyError(f"--epochs must be between 1 and {MAX_EPOCHS}, but got {self.epochs}")
         if self.images is not None:
             _at_least("--images", self.images, 1)
-        space = load_space(self.space)
+        space = _taught(load_space(self.space))
         self.place(space)
         data = plain_path(self.data or space.data)
         space, notes = self._with_data(space, data)
@@ -152,6 +154,15 @@ class Request:
         if self.space != DEFAULT_SPACE or self.data in (None, space.data):
             return space.name
         return plain_name(str(self.data))
+
+
+def _taught(space: SearchSpace) -> SearchSpace:
+    """The space with its teachers' files pinned by their SHA-256. Raises RecipeError where one is not there."""
+    teachers = space.recipe.get("teacher")
+    if teachers is None:
+        return space
+    pinned = Dimension(tuple(named_in_full(str(spec)) for spec in teachers.ends()))
+    return space.model_copy(update={"recipe": {**space.recipe, "teacher": pinned}})
 
 
 def check_seed(seed: int) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from budgetnet.errors import RecipeError
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("onecycle", "cosine", "step", "constant")
+
+TEACHING = ("teacher", "distill", "temperature")
 
 # field -> smallest, largest value (inclusive)
 RANGES: dict[str, tuple[float, float]] = {
@@ -27,6 +29,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "shear": (0.0, 1.0),
     "fill": (0.0, 1.0),
     "label_smoothing": (0.0, 0.9),
+    "distill": (0.0, 1.0),
+    "temperature": (0.1, 100.0),
     "ema": (0.0, 0.99999),
 }
 CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
@@ -61,7 +65,8 @@ class Recipe:
     ``cosine`` rises linearly, then anneals to zero; ``step`` multiplies by ``gamma`` every ``step_size`` epochs;
     ``constant`` stays. Weight decay acts on convolution and linear weights, never on biases or normalisation.
     ``rotation`` to ``flip`` are the fields of Affine. ``ema`` is the decay of the averaged weights that are
-    evaluated and kept; 0 means none.
+    evaluated and kept; 0 means none. ``teacher``: a file of weights, as ``budgetnet train --weights`` writes it, whose
+    answers, softened by ``temperature``, make up the share ``distill`` of the loss.
     """
 
     learning_rate: float = 0.05
@@ -83,17 +88,29 @@ class Recipe:
     flip: bool = False
     label_smoothing: float = 0.0
     ema: float = 0.0
+    teacher: str = ""
+    distill: float = 0.0
+    temperature: float = 2.0
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             _check_field(name, value)
+        if self.distill and not self.teacher:
+            raise RecipeError(f"recipe.teacher: must name a file of weights where distill is {self.distill:g}")
+
+    def taught_by(self, teacher: str) -> Recipe:
+        """The same recipe with another name for its teacher."""
+        return replace(self, teacher=teacher)
 
     @property
     def affine(self) -> Affine:
         return Affine(self.rotation, self.scale, self.shift, self.shear, self.fill, self.flip)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """JSON-able; fields that are younger than frozen models stand there only where they are used."""
+        values = asdict(self)
+        used = self.teacher or any(values[name] != getattr(Recipe, name) for name in TEACHING)
+        return values if used else {name: value for name, value in values.items() if name not in TEACHING}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
@@ -111,6 +128,9 @@ def _check_field(name: str, value: object) -> None:
     if isinstance(default, bool):
         if not isinstance(value, bool):
             raise RecipeError(f"recipe.{name}: must be true or false, but is {value!r}")
+    elif name == "teacher":
+        if not isinstance(value, str):
+            raise RecipeError(f"recipe.teacher: must be a file, but is {value!r}")
     elif isinstance(default, str):
         if value not in CHOICES[name]:
             raise RecipeError(f"recipe.{name}: must be one of {', '.join(CHOICES[name])}, but is {value!r}")

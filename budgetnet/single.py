@@ -18,6 +18,7 @@ from budgetnet.jobs import Event, Failed, Job
 from budgetnet.notation import parse, written
 from budgetnet.recipe import Recipe
 from budgetnet.tailor import dressed, with_fitting_batch
+from budgetnet.teacher import pinned
 
 
 def read_architecture(text: str) -> Architecture:
@@ -68,7 +69,7 @@ def read_recipe(text: str, epochs: int | None = None) -> Recipe:
                 values[name.strip()] = parse_yaml(value)
             except ValueError:
                 raise RecipeError(f"--recipe {name.strip()}: must be a number or a word, but got {value!r}") from None
-    recipe = Recipe.from_dict(values)
+    recipe = pinned(Recipe.from_dict(values))
     return recipe if epochs is None else replace(recipe, epochs=epochs)
 
 

@@ -141,6 +141,8 @@ class SearchSpace(_Strict):
             raise ValueError(f"must be a mapping of recipe fields, but is {raw!r}")
         if "epochs" in raw:
             raise ValueError("epochs: are a resource, set by --epochs, and not searched")
+        if "distill" in raw and "teacher" not in raw:
+            raise ValueError("distill: needs a teacher, a file of weights")
         return {str(name): _recipe_dimension(str(name), value) for name, value in raw.items()}
 
     def sample(self, trial: Suggester) -> tuple[Draft, Recipe]:
@@ -280,7 +282,7 @@ def _recipe_dimension(name: str, raw: Any) -> Dimension:
 
     def check(value: Any) -> Any:
         try:
-            Recipe.from_dict({name: value})
+            Recipe.from_dict({"teacher": "any", name: value})
         except RecipeError as error:
             raise ValueError(str(error).removeprefix(f"recipe.{name}: ")) from None
         real_field = isinstance(getattr(Recipe, name), float)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from budgetnet.recipe import Recipe, learning_rate
 from budgetnet.stacked import Stacked
+from budgetnet.teacher import answers, divergence
 
 
 class Step:
@@ -20,10 +21,12 @@ class Step:
     classified correctly.
     """
 
-    def __init__(self, model: nn.Module, average: nn.Module, recipe: Recipe, bf16: bool) -> None:
+    def __init__(
+        self, model: nn.Module, average: nn.Module, recipe: Recipe, bf16: bool, teacher: nn.Module | None = None
+    ) -> None:
         device = next(model.parameters()).device
         self.totals = torch.zeros(model.size if isinstance(model, Stacked) else 1, 2, device=device)
-        self._model, self._recipe, self._bf16 = model, recipe, bf16
+        self._model, self._recipe, self._bf16, self._teacher = model, recipe, bf16, teacher
         self._rate, self._drawn = torch.zeros(2, device=device)
         self._optimizer = make_optimizer(model, recipe, self._rate)
         self._follow = _follower(model, average, self._drawn)
@@ -39,15 +42,25 @@ class Step:
     def __call__(self, images: Tensor, labels: Tensor) -> None:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._bf16):
             outputs = self._model(images).float()
-        losses = F.cross_entropy(
-            outputs.flatten(0, -2), labels.flatten(), label_smoothing=self._recipe.label_smoothing, reduction="none"
-        ).view(self.totals.shape[0], -1)
+        losses = self._losses(images, outputs, labels).view(self.totals.shape[0], -1)
         self._optimizer.zero_grad()
         losses.mean(1).sum().backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
         self._follow()
         hits = (outputs.argmax(-1) == labels).view(losses.shape)
         self.totals += torch.stack([losses.detach().sum(1), hits.sum(1)], dim=1)
+
+    def _losses(self, images: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
+        """The loss of every image; of the labels, or of a mix with the teacher's answers."""
+        recipe = self._recipe
+        losses = F.cross_entropy(
+            outputs.flatten(0, -2), labels.flatten(), label_smoothing=recipe.label_smoothing, reduction="none"
+        )
+        if self._teacher is None:
+            return losses
+        taught = answers(self._teacher, images, self._bf16)
+        apart = divergence(outputs, taught, recipe.temperature).flatten()
+        return (1 - recipe.distill) * losses + recipe.distill * apart
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe, rate: Tensor) -> torch.optim.Optimizer:

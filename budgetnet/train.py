@@ -22,6 +22,7 @@ from budgetnet.recipe import Recipe, learning_rate
 from budgetnet.results import EpochResult, Outcome
 from budgetnet.stacked import Stacked
 from budgetnet.step import Step
+from budgetnet.teacher import load_teacher
 
 POLL = 20  # batches between two looks at should_stop
 NEAR_TIE = 1e-4  # distance of two logits below which another order of additions may choose the other class
@@ -81,11 +82,16 @@ def train_together(
     steps = math.ceil(len(training) / recipe.batch_size)
     model = _as_one(models, device)
     average = copy.deepcopy(model) if recipe.ema else model
-    step = Step(model, average, recipe, has_bf16(device) if bf16 is None else bf16)
+    teacher = load_teacher(recipe.teacher).to(device) if recipe.distill else None
+    step = Step(model, average, recipe, has_bf16(device) if bf16 is None else bf16, teacher)
     take = Captured(step) if device.type == "cuda" else step
     for epoch in range(recipe.epochs):
         started = time.perf_counter()
-        with _forked_rng(seeds, epoch, training.labels.device) as generators, fused(model, device):
+        with (
+            _forked_rng(seeds, epoch, training.labels.device) as generators,
+            fused(model, device),
+            fused(teacher or nn.Identity(), device),
+        ):
             model.train()
             step.totals.zero_()
             seen = 0

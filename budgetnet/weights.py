@@ -9,24 +9,39 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
-from budgetnet.errors import ModelError
+from budgetnet.architecture import Architecture
+from budgetnet.errors import ArchitectureError, ModelError
 
+ARCHITECTURE = "architecture"  # in the metadata of a file
 HEADER = 8  # bytes that tell the length of the JSON header, little-endian
 MAX_HEADER = 100_000_000  # bytes; the format allows no more
 
 
-def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
-    """Write a state dict, atomically."""
+def save_weights(state: Mapping[str, Tensor], path: Path, architecture: Architecture | None = None) -> None:
+    """Write a state dict, atomically; with its architecture the file says what it is of."""
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
-        save_file({name: tensor.contiguous().cpu() for name, tensor in state.items()}, temporary)
+        said = None if architecture is None else {ARCHITECTURE: json.dumps(architecture.to_dict())}
+        save_file({name: tensor.contiguous().cpu() for name, tensor in state.items()}, temporary, said)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_architecture_of(path: Path) -> Architecture:
+    """The architecture that a file of weights says it is of. Raises ModelError where it says none."""
+    try:
+        with safe_open(path, "pt") as file:
+            said = (file.metadata() or {}).get(ARCHITECTURE)
+        if said is None:
+            raise ModelError(f"{path}: does not say of which architecture it is, as files of train --weights do")
+        return Architecture.from_dict(json.loads(said))
+    except (OSError, SafetensorError, ArchitectureError, ValueError) as error:
+        raise ModelError(f"{path}: is no file of weights with an architecture: {error}") from None
 
 
 def read_weights(path: Path, digest: str | None = None) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -102,7 +102,7 @@ def test_recipe_errors(values, message):
 
 
 def test_every_number_of_the_recipe_has_a_range_with_its_default_inside():
-    numbers = {name: value for name, value in Recipe().to_dict().items() if type(value) in (int, float)}
+    numbers = {name: value for name, value in asdict(Recipe()).items() if type(value) in (int, float)}
     assert numbers.keys() == RANGES.keys()
     assert all(low <= numbers[name] <= high for name, (low, high) in RANGES.items())
 

@@ -1,0 +1,64 @@
+"""A trained network that another learns from: weights that say of which architecture they are.
+
+Its softened answers are a second target beside the labels (Hinton, Vinyals and Dean, "Distilling the knowledge in a
+neural network", 2015). To keep validation images unseen, train it without them: ``budgetnet train … --weights FILE``.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from budgetnet.build import build
+from budgetnet.errors import RecipeError
+from budgetnet.files import sha256
+from budgetnet.recipe import Recipe
+from budgetnet.weights import load_weights, read_architecture_of, read_weights
+
+DIGITS = 12  # of the SHA-256 that stands behind a teacher's path
+
+
+def pinned(recipe: Recipe) -> Recipe:
+    """The recipe whose teacher is named with the start of its file's SHA-256, so that it stays what it was.
+
+    Raises RecipeError when there is no such file, or it is another one than is named.
+    """
+    return recipe if not recipe.teacher else recipe.taught_by(named_in_full(recipe.teacher))
+
+
+def named_in_full(spec: str) -> str:
+    """``teacher.safetensors`` → ``teacher.safetensors#3fa9c2d15b70``. Raises RecipeError."""
+    path, _, digest = spec.partition("#")
+    found = sha256(Path(path))
+    if found is None:
+        raise RecipeError(f"recipe.teacher: there is no file {path}; budgetnet train … --weights {path} writes one")
+    if not found.startswith(digest):
+        raise RecipeError(f"recipe.teacher: {path} must have a SHA-256 that begins with {digest}, but it is {found}")
+    return f"{path}#{found[:DIGITS]}"
+
+
+@lru_cache(maxsize=1)
+def load_teacher(spec: str) -> nn.Module:
+    """The network in evaluation mode, its weights frozen. Raises RecipeError, ModelError."""
+    path = Path(named_in_full(spec).partition("#")[0])
+    network = build(read_architecture_of(path))
+    load_weights(network, read_weights(path), path.stem, path)
+    return network.eval().requires_grad_(False)
+
+
+def divergence(outputs: Tensor, taught: Tensor, temperature: float) -> Tensor:
+    """How far the answers lie from the teacher's, an image each: T² · KL(teacher ‖ student) of logits over T."""
+    mine = F.log_softmax(outputs / temperature, dim=-1)
+    theirs = F.log_softmax(taught / temperature, dim=-1)
+    return temperature**2 * F.kl_div(mine, theirs, reduction="none", log_target=True).sum(-1)
+
+
+def answers(teacher: nn.Module, images: Tensor, bf16: bool) -> Tensor:
+    """The teacher's logits (…, classes) for images (…, C, H, W)."""
+    with torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+        outputs: Tensor = teacher(images.flatten(0, -4)).float()
+    return outputs.view(*images.shape[:-3], -1)

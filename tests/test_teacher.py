@@ -1,0 +1,128 @@
+"""Learning from a trained network: the loss by hand, the teacher's file, and a student that comes nearer to it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from budgetnet.build import build
+from budgetnet.data import load
+from budgetnet.errors import ModelError, RecipeError, SpaceError
+from budgetnet.notation import parse
+from budgetnet.recipe import Recipe
+from budgetnet.space import parse_space
+from budgetnet.teacher import answers, divergence, load_teacher, named_in_full, pinned
+from budgetnet.train import predict, train
+from budgetnet.weights import read_architecture_of, save_weights
+from tests.test_cli import run
+from tests.tiny import TINY, write_space
+
+NETWORK = parse("4 M 6")
+
+
+@pytest.fixture
+def teacher(tmp_path: Path) -> Path:
+    """A file of random weights."""
+    path = tmp_path / "teacher.safetensors"
+    save_weights(build(NETWORK, 7).state_dict(), path, NETWORK)
+    return path
+
+
+def test_the_divergence_is_that_of_the_formula() -> None:
+    mine, theirs = torch.tensor([[0.0, math.log(3.0)]]), torch.tensor([[0.0, 0.0]])
+    # softened by 1: student (1/4, 3/4), teacher (1/2, 1/2): ½·log(½ / ¼) + ½·log(½ / ¾)
+    by_hand = 0.5 * math.log(2) + 0.5 * math.log(2 / 3)
+    assert divergence(mine, theirs, 1.0).tolist() == pytest.approx([by_hand])
+    # by 2: student (1, √3) / (1 + √3); four times the divergence
+    share = 1 / (1 + math.sqrt(3))
+    by_hand = 4 * (0.5 * math.log(0.5 / share) + 0.5 * math.log(0.5 / (1 - share)))
+    assert divergence(mine, theirs, 2.0).tolist() == pytest.approx([by_hand])
+    assert divergence(theirs, theirs, 3.0).tolist() == [0.0]
+
+
+def test_answers_are_those_of_the_network_for_one_student_and_for_several(teacher: Path) -> None:
+    images = torch.rand(2, 3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    network = load_teacher(str(teacher))
+    assert not network.training
+    one = answers(network, images[1], bf16=False)
+    assert one.shape == (3, 10)
+    assert torch.allclose(answers(network, images, bf16=False)[1], one, atol=1e-6)
+    assert not one.requires_grad
+
+
+def test_a_file_says_what_it_is_of_and_stays_what_it_was(teacher: Path, tmp_path: Path) -> None:
+    assert read_architecture_of(teacher) == NETWORK
+    full = named_in_full(str(teacher))
+    assert full.startswith(f"{teacher}#")
+    assert named_in_full(full) == full
+    assert pinned(Recipe(teacher=str(teacher), distill=0.5)).teacher == full
+    save_weights(build(NETWORK, 8).state_dict(), teacher, NETWORK)
+    with pytest.raises(RecipeError, match=r"teacher\.safetensors must have a SHA-256 that begins with"):
+        load_teacher(full)
+    save_file({"a": torch.zeros(1)}, tmp_path / "bare.safetensors")
+    with pytest.raises(ModelError, match="does not say of which architecture it is"):
+        load_teacher(str(tmp_path / "bare.safetensors"))
+    with pytest.raises(RecipeError, match="there is no file nowhere; budgetnet train … --weights nowhere writes one"):
+        named_in_full("nowhere")
+
+
+def _trained(recipe: Recipe, small: Path, seed: int = 3) -> nn.Module:
+    data = load(str(small))
+    training, evaluation = data.search_splits()
+    model = build(NETWORK, seed)
+    for _ in train(model, recipe, training, evaluation, mean=data.mean, std=data.std, seed=seed, bf16=False):
+        pass
+    return model
+
+
+def test_a_student_of_nothing_but_the_teacher_comes_to_answer_like_it(teacher: Path, small_mnist: Path) -> None:
+    data = load(str(small_mnist))
+    evaluation = data.search_splits()[1]
+    plain = Recipe(learning_rate=0.1, epochs=4, batch_size=32, rotation=0.0, scale=0.0, shift=0.0, shear=0.0)
+    taught = replace(plain, teacher=str(teacher), distill=1.0)
+
+    def distance(model: nn.Module) -> float:
+        target: Tensor = predict(load_teacher(str(teacher)), evaluation, data.mean, data.std)
+        return float(divergence(predict(model, evaluation, data.mean, data.std), target, 2.0).mean())
+
+    assert distance(_trained(taught, small_mnist)) < 0.2 * distance(_trained(plain, small_mnist))
+    mute = replace(plain, teacher=str(teacher), distill=0.0)
+    for ours, theirs in zip(
+        _trained(mute, small_mnist).parameters(), _trained(plain, small_mnist).parameters(), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+
+
+def test_recipes_without_a_teacher_are_written_as_ever() -> None:
+    assert not {"teacher", "distill", "temperature"} & set(Recipe().to_dict())
+    taught = Recipe(teacher="t", distill=0.3)
+    assert Recipe.from_dict(taught.to_dict()) == taught
+    with pytest.raises(RecipeError, match=r"recipe\.teacher: must name a file of weights where distill is 0\.3"):
+        Recipe(distill=0.3)
+    with pytest.raises(SpaceError, match="distill: needs a teacher"):
+        parse_space({**TINY, "recipe": {"distill": {"min": 0.0, "max": 1.0}}}, "mine")
+
+
+def test_from_a_trained_teacher_to_a_search_that_draws_how_much_it_teaches(
+    tmp_path: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    common = ["--data", str(small_mnist), "--epochs", "1", "--device", "cpu"]
+    assert run(monkeypatch, capsys, "train", "6 M 8", *common, "--weights", "big.safetensors")[0] == 0
+    recipe = {"teacher": "big.safetensors", "distill": {"min": 0.2, "max": 0.8}, "batch_size": 64}
+    space = write_space(tmp_path, recipe=recipe)
+    search = ["search", "--space", str(space), "--budget", "600", "--trials", "1", "--workers", "0", *common]
+    assert run(monkeypatch, capsys, *search, "--quiet")[0] == 0
+    code, out, _ = run(monkeypatch, capsys, "show", "--trial", "0")
+    assert code == 0
+    assert f"teacher {named_in_full('big.safetensors')}" in out
+    assert f"teacher={named_in_full('big.safetensors')}" in out.splitlines()[-1]
+    Path("big.safetensors").unlink()
+    code, _, err = run(monkeypatch, capsys, *search, "--quiet")
+    assert (code, "there is no file big.safetensors" in err) == (2, True)
