@@ -44,7 +44,7 @@ def made(where: StudyPlace, architecture: Architecture, budget: int, data: str, 
 
 
 def add_network(study: Study, architecture: Architecture, recipe: Recipe, note: str | None = None) -> TrialRecord:
-    """The network as a trial of the study; the trial that it is already, where it was added with the same recipe.
+    """The network as a trial of the study; the trial that it is already, added or finished, with the same recipe.
 
     It is trained for the study's epochs. note: what a person says of it. Raises StudyError when the network is not for
     the study's images or not under its budget, or somebody else has the study.
@@ -54,7 +54,7 @@ def add_network(study: Study, architecture: Architecture, recipe: Recipe, note: 
     _check(architecture, settings, study.where.name)
     with locked(study.where):
         for record in study.records():
-            if record.state == "added" and (record.architecture, record.recipe) == (architecture, recipe):
+            if record.state in ("added", "finished") and (record.architecture, record.recipe) == (architecture, recipe):
                 return record
         with storage_errors(study.where):
             attributes = _attributes(architecture, recipe, note)

@@ -46,7 +46,7 @@ class Importance:
 def importances(study: Study) -> list[Importance]:
     """The largest first; empty where fewer than LEAST trials have trained, or all of them came equally far."""
     trials = [trial for trial in study.inner.get_trials(deepcopy=False) if _trained(trial)]
-    ranks = _ranks(trials)
+    ranks = ranks_of(trials)
     if len(trials) < LEAST or len(set(ranks)) < 2 or not any(_open(trial) for trial in trials):
         return []
     found = _ped_anova(trials, ranks)
@@ -72,7 +72,7 @@ def importances(study: Study) -> list[Importance]:
             percentile(resampled, name, SPREAD[1]),
             percentile(shuffled, name, CHANCE),
         )
-        for name, value in sorted(found.items(), key=lambda item: -item[1])
+        for name, value in found.items()
     ]
 
 
@@ -81,7 +81,7 @@ def _trained(trial: FrozenTrial) -> bool:
     return trained and bool(trial.intermediate_values)
 
 
-def _ranks(trials: Sequence[FrozenTrial]) -> list[float]:
+def ranks_of(trials: Sequence[FrozenTrial]) -> list[float]:
     """Trials by how far they came, and by validation accuracy among those that came as far: pruning is a verdict."""
     keys = [
         (len(trial.intermediate_values), trial.value if trial.value is not None else _last(trial)) for trial in trials

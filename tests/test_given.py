@@ -66,6 +66,10 @@ def test_the_same_network_is_the_same_trial(tmp_path: Path, small_mnist: Path) -
     again = add_network(study, parse("4 M 6"), Recipe(), "a word")
     other = add_network(study, parse("4 M 6"), Recipe(learning_rate=0.1))
     assert (first.number, again.number, other.number) == (before, before, before + 1)
+    found = next(record for record in study.records() if record.state == "finished")
+    assert found.architecture is not None
+    assert found.recipe is not None
+    assert add_network(study, found.architecture, found.recipe).number == found.number
     assert first.recipe is not None
     assert first.recipe.epochs == study.settings.epochs
 

@@ -23,7 +23,7 @@ from budgetnet import front_pictures, study_pictures, winner_pictures
 from budgetnet.data import load
 from budgetnet.drawing import INK, THEME, Picture, accuracy_axis, error, figure
 from budgetnet.errors import StudyError
-from budgetnet.importance import importances
+from budgetnet.importance import importances, ranks_of
 from budgetnet.page import html, table
 from budgetnet.report import joint_page, study_page
 from budgetnet.results import Confirmation
@@ -327,6 +327,26 @@ def test_what_decides_is_beyond_chance_and_noise_is_not() -> None:
     assert not found["noise"].beyond_chance
     assert found["matters"].low <= found["matters"].share
     assert found["matters"].share + found["noise"].share == pytest.approx(1)
+
+
+def test_a_trial_that_was_pruned_ranks_below_those_that_went_on() -> None:
+    space = {"x": optuna.distributions.FloatDistribution(0.0, 1.0)}
+
+    def trial(state: optuna.trial.TrialState, *curve: float) -> Any:
+        value = curve[-1] if state == optuna.trial.TrialState.COMPLETE else None
+        steps = dict(enumerate(curve, 1))
+        return optuna.trial.create_trial(
+            state=state, params={"x": 0.5}, distributions=space, value=value, intermediate_values=steps
+        )
+
+    pruned, complete = optuna.trial.TrialState.PRUNED, optuna.trial.TrialState.COMPLETE
+    trials = [
+        trial(pruned, 0.9, 0.95),
+        trial(complete, 0.5, 0.6, 0.7),
+        trial(pruned, 0.5, 0.6),
+        trial(complete, 0.8, 0.8, 0.9),
+    ]
+    assert ranks_of(trials) == [1.0, 2.0, 0.0, 3.0]
 
 
 def test_few_trials_or_equal_ones_say_nothing() -> None:
