@@ -146,7 +146,9 @@ def test_the_html_needs_nothing_else(folder: Path) -> None:
     assert 'aria-label="Learning curves"' in text
 
 
-def test_a_report_is_the_same_again_and_clears_away_what_is_its_own_alone(study: Study, tmp_path: Path) -> None:
+def test_a_report_is_the_same_again_and_clears_away_what_is_its_own_alone(
+    study: Study, folder: Path, tmp_path: Path
+) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     (pictures / "earlier.svg").write_text(f"<svg>{THEME}</svg>")
@@ -154,9 +156,8 @@ def test_a_report_is_the_same_again_and_clears_away_what_is_its_own_alone(study:
     study_page(study).write(tmp_path)
     assert not (pictures / "earlier.svg").exists()
     assert (pictures / "mine.svg").exists()
-    home = study.where.home
     for name in ("README.md", "report.html", "pictures/what_mattered.svg", "pictures/misclassified.svg"):
-        assert (tmp_path / name).read_bytes() == (home / name).read_bytes()
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
 
 def test_what_a_person_wrote_is_not_overwritten(study: Study, tmp_path: Path) -> None:
