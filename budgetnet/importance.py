@@ -109,6 +109,7 @@ def _ped_anova(trials: Sequence[FrozenTrial], ranks: Sequence[float]) -> dict[st
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # of normalize
         warnings.filterwarnings("ignore", "PedAnovaImportanceEvaluator computes", UserWarning)  # low is good: it is
+        warnings.filterwarnings("ignore", "Some regimes for parameter", UserWarning)  # too few trials: the spread tells
         return get_param_importances(
             study, evaluator=evaluator, target=lambda trial: -(trial.value or 0.0), normalize=False
         )

@@ -350,6 +350,17 @@ def test_a_trial_that_was_pruned_ranks_below_those_that_went_on() -> None:
     assert ranks_of(trials) == [1.0, 2.0, 0.0, 3.0]
 
 
+def test_a_hyperparameter_that_hardly_any_trial_has_is_no_warning() -> None:
+    study = _searched(np.random.default_rng(2).uniform(size=(30, 2)).tolist())
+    space = {"rare": optuna.distributions.FloatDistribution(0.0, 1.0)}
+    study.inner.add_trial(
+        optuna.trial.create_trial(
+            params={"rare": 0.5}, distributions=space, value=0.5, intermediate_values={1: 0.2, 2: 0.5}
+        )
+    )
+    assert {one.name for one in importances(study)} == {"matters", "noise", "rare"}
+
+
 def test_few_trials_or_equal_ones_say_nothing() -> None:
     assert importances(_searched([(0.1 * k, 0.5) for k in range(11)])) == []
     assert importances(_searched([(0.5, 0.5)] * 30)) == []
