@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from budgetnet.aim import Aim
 from budgetnet.display import percent
 from budgetnet.drawing import (
     BLUE,
@@ -20,9 +21,11 @@ from budgetnet.drawing import (
 )
 from budgetnet.page import table
 from budgetnet.public_records import DATA, RECORDS, PublicRecord
+from budgetnet.results import Confirmation
 from budgetnet.statistics import pareto_front
 from budgetnet.study import TrialRecord, pareto
 from budgetnet.survey import Champion, Survey
+from budgetnet.words import target_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -253,19 +256,26 @@ def winners_table(surveys: Sequence[Survey]) -> str:
 
 
 def _winner_row(survey: Survey, champion: Champion) -> Sequence[object]:
-    runs, aim = champion.runs, champion.aim
-    last = min(aim.last, runs.epochs)
-    held = runs.holds(aim.target, last)
-    spread = "" if runs.std is None else f" ± {percent(runs.std)}"
     return (
         f"{survey.name}, trial {champion.record.number}",
         f"{params(champion.record):,}",
         f"{survey.settings.budget:,}",
-        runs.n,
-        f"{percent(runs.mean)}{spread}",
-        percent(min(runs.lowest(last))),
-        f"{percent(aim.target)}: {held.passes} of {held.n}",
+        *over_seeds(champion.runs, champion.aim),
         f"`{champion.record.architecture}`",
+    )
+
+
+def over_seeds(runs: Confirmation, aim: Aim) -> tuple[str, str, str, str]:
+    """Cells of a table: number of seeds, mean and spread of the last epoch, lowest of the last ones, how many held."""
+    last = min(aim.last, runs.epochs)
+    held = runs.holds(aim.target, last)
+    spread = "" if runs.std is None else f" ± {percent(runs.std)}"
+    lowest = percent(min(runs.lowest(last)))
+    return (
+        str(runs.n),
+        f"{percent(runs.mean)}{spread}",
+        lowest,
+        f"{target_words(aim.target)}: {held.passes} of {held.n}",
     )
 
 

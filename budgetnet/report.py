@@ -9,7 +9,7 @@ from pathlib import Path
 from budgetnet.aim import Aim, read_aim
 from budgetnet.display import percent, spark
 from budgetnet.errors import StudyError
-from budgetnet.front_pictures import frontier, records_table, winners_table
+from budgetnet.front_pictures import frontier, over_seeds, records_table, winners_table
 from budgetnet.page import Page, shown, table
 from budgetnet.public_records import DATA
 from budgetnet.results import Confirmation
@@ -136,16 +136,10 @@ def _confirmed(found: Survey) -> Iterator[str]:
 
 
 def _confirmed_row(record: TrialRecord, runs: Confirmation, aim: Aim) -> Sequence[object]:
-    last = min(aim.last, runs.epochs)
-    held = runs.holds(aim.target, last)
-    spread = "" if runs.std is None else f" ± {percent(runs.std)}"
     return (
         record.number,
         f"{record.cost.params:,}" if record.cost else "–",
-        runs.n,
-        f"{percent(runs.mean)}{spread}",
-        percent(min(runs.lowest(last))),
-        f"{held.passes} of {held.n}",
+        *over_seeds(runs, aim),
         percent(runs.best_test),
         f"`{record.architecture}`",
         record.reason or "",
