@@ -102,7 +102,7 @@ def accuracy_axis(axes: Axes, what: str, accuracies: Iterable[float]) -> None:
     axes.set_ylim(most, least)
     axes.yaxis.set_major_locator(FixedLocator(_ticks(least, most)))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * (1 - value):.4g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * (1 - value):.5g}"))
     axes.set_ylabel(f"{what} (%), scale: log of the error")
 
 

@@ -19,7 +19,7 @@ from budgetnet.fields import extent, feature_field
 from budgetnet.lock import locked
 from budgetnet.place import StudyPlace
 from budgetnet.recipe import Recipe
-from budgetnet.study import Settings, Study, TrialRecord, create_or_open, open_study, storage_errors
+from budgetnet.study import Settings, Study, TrialRecord, create_or_open, open_study, storage_errors, storage_of
 
 SPACE = "added"  # the space of a study that was made for such networks alone
 
@@ -29,7 +29,7 @@ def existing(where: StudyPlace) -> Study | None:
     if where.database is not None and not where.database.is_file():
         return None
     with storage_errors(where):
-        names = get_all_study_names(where.url)
+        names = get_all_study_names(storage_of(where))
     return open_study(where.name, None if where.is_default else where.url) if where.name in names else None
 
 
@@ -71,9 +71,14 @@ def _check(architecture: Architecture, settings: Settings, name: str) -> None:
             f"but {architecture} is for {times(found[0])} in {found[1]}"
         )
     costs = cost(architecture)
-    if not settings.limits.allow(costs):
+    if costs.params >= settings.budget:
         raise StudyError(
             f"study {name}: params must stay below {settings.budget:,}, but {architecture} has {costs.params:,}"
+        )
+    if not settings.limits.allow(costs):
+        raise StudyError(
+            f"study {name} is for at most {settings.max_macs} MACs and {settings.max_activations} activations, "
+            f"but {architecture} has {costs.macs} and {costs.peak_activations}"
         )
 
 

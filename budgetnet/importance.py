@@ -18,7 +18,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from budgetnet.study import Study
+from budgetnet.study import Study, storage_errors
 
 LEAST = 12  # trained trials; the best quarter of fewer says nothing
 BEST_SHARE = 0.25
@@ -45,7 +45,8 @@ class Importance:
 
 def importances(study: Study) -> list[Importance]:
     """The largest first; empty where fewer than LEAST trials have trained, or all of them came equally far."""
-    trials = [trial for trial in study.inner.get_trials(deepcopy=False) if _trained(trial)]
+    with storage_errors(study.where):
+        trials = [trial for trial in study.inner.get_trials(deepcopy=False) if _trained(trial)]
     ranks = ranks_of(trials)
     if len(trials) < LEAST or len(set(ranks)) < 2 or not any(_open(trial) for trial in trials):
         return []
@@ -109,6 +110,7 @@ def _ped_anova(trials: Sequence[FrozenTrial], ranks: Sequence[float]) -> dict[st
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # of normalize
         warnings.filterwarnings("ignore", "PedAnovaImportanceEvaluator computes", UserWarning)  # low is good: it is
+        warnings.filterwarnings("ignore", "Target and region quantiles select", UserWarning)  # of a resample of equals
         warnings.filterwarnings("ignore", "Some regimes for parameter", UserWarning)  # too few trials: the spread tells
         return get_param_importances(
             study, evaluator=evaluator, target=lambda trial: -(trial.value or 0.0), normalize=False

@@ -78,7 +78,7 @@ class Page:
         folder.mkdir(parents=True, exist_ok=True)
         drawn = {f"{picture.name}.svg": picture.svg for picture in self.pictures}
         for path in folder.glob("*.svg"):
-            if path.name not in drawn and THEME in path.read_text(encoding="utf-8"):
+            if path.name not in drawn and THEME in path.read_text(encoding="utf-8", errors="ignore"):
                 path.unlink()
         for name, svg in drawn.items():
             (folder / name).write_text(svg, encoding="utf-8")

@@ -30,7 +30,7 @@ from budgetnet.samplers import SAMPLERS
 from budgetnet.space import SearchSpace, load_space, space_names
 from budgetnet.study import Settings
 from budgetnet.tailor import check_enough, followed, with_smaller_batches
-from budgetnet.teacher import named_in_full
+from budgetnet.teacher import check_teacher, named_in_full
 
 MAX_EPOCHS = int(RANGES["epochs"][1])
 DEFAULT_SPACE = "mnist"
@@ -107,10 +107,11 @@ class Request:
             raise StudyError(f"--epochs must be between 1 and {MAX_EPOCHS}, but got {self.epochs}")
         if self.images is not None:
             _at_least("--images", self.images, 1)
-        space = _taught(load_space(self.space))
+        space = load_space(self.space)
         self.place(space)
         data = plain_path(self.data or space.data)
         space, notes = self._with_data(space, data)
+        space = _taught(space)
         space.check_reachable(limits)
         settings = Settings(space.to_plain(), *limits.as_tuple(), data, self.images, self.epochs, self.seed)
         return Checked(space, settings, plan, notes)
@@ -161,6 +162,11 @@ def _taught(space: SearchSpace) -> SearchSpace:
     teachers = space.recipe.get("teacher")
     if teachers is None:
         return space
+    for spec in teachers.ends():
+        assert space.input is not None
+        assert space.classes is not None
+        named_in_full(str(spec))
+        check_teacher(str(spec), space.input, space.classes)
     pinned = Dimension(tuple(named_in_full(str(spec)) for spec in teachers.ends()))
     return space.model_copy(update={"recipe": {**space.recipe, "teacher": pinned}})
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from shlex import join
 
 from budgetnet.aim import Aim, read_aim
 from budgetnet.display import percent, spark
 from budgetnet.errors import StudyError
 from budgetnet.front_pictures import frontier, over_seeds, records_table, winners_table
+from budgetnet.given import SPACE
 from budgetnet.page import Page, shown, table
 from budgetnet.public_records import DATA
 from budgetnet.results import Confirmation
@@ -50,10 +52,10 @@ def joint_page(studies: Sequence[Study], folder: Path) -> Page:
     winner.
     """
     surveys, about = [survey(study) for study in studies], read_aim(folder).about
+    if len(kinds := sorted({found.settings.data for found in surveys})) > 1:
+        raise StudyError(f"only studies of the same data compare, but these are of {', '.join(kinds)}")
     if not any(found.champion for found in surveys):
-        raise StudyError(
-            f"none of {', '.join(found.name for found in surveys)} has a confirmed trial: budgetnet confirm"
-        )
+        raise StudyError(f"none of {', '.join(found.name for found in surveys)} has a confirmed winner")
     picture = frontier(surveys)
     parts = [*([about] if about else []), shown(picture), "## Winners", winners_table(surveys)]
     if all(found.settings.data == DATA for found in surveys):
@@ -73,12 +75,17 @@ def _preface(found: Survey) -> Iterator[str]:
     if settings.max_macs is not None:
         limits.append(f"at most {settings.max_macs:,} MACs")
     images = "the training split" if settings.images is None else f"{settings.images:,} images of the training split"
+    if settings.max_activations is not None:
+        limits.append(f"at most {settings.max_activations:,} activations at once")
     if found.aim.about:
         yield found.aim.about
+    if settings.space["name"] == SPACE:
+        yield f"Networks that were added, on `{settings.data}`: {', '.join(limits)}; {settings.epochs} epochs."
+        return
     yield (
         f"Space `{settings.space['name']}` on `{settings.data}`: {', '.join(limits)}; {settings.epochs} epochs a trial "
         f"on {images}; seed {settings.seed}. A trial's value is its mean validation accuracy over the last "
-        f"{VALUE_EPOCHS} epochs; no test image was read to choose it."
+        f"{min(VALUE_EPOCHS, settings.epochs)} epochs; no test image was read to choose it."
     )
 
 
@@ -178,11 +185,13 @@ def _seeds(champion: Champion) -> Iterator[str]:
 
 
 def _again(found: Survey) -> Iterator[str]:
+    if not found.records:
+        return
     yield "## To look further"
-    lines = [f"budgetnet trials --study {found.name} --all", f"budgetnet show --study {found.name} --trial 0"]
+    options = ["--study", found.name, *([] if found.storage is None else ["--storage", found.storage])]
+    number = found.champion.record.number if found.champion else 0
+    lines = [["trials", *options, "--all"], ["show", *options, "--trial", str(number)]]
     if found.champion is not None:
-        number = found.champion.record.number
-        lines[1] = f"budgetnet show --study {found.name} --trial {number}"
-        lines.append(f"budgetnet confirm --study {found.name} --trial {number} --seeds {found.champion.runs.n}")
-    lines.append(f"budgetnet report {found.name}")
-    yield "\n".join(["```sh", *lines, "```"])
+        lines.append(["confirm", *options, "--trial", str(number), "--seeds", str(found.champion.runs.n)])
+    lines.append(["report", found.name, *options[2:]])
+    yield "\n".join(["```sh", *(join(["budgetnet", *line]) for line in lines), "```"])

@@ -18,7 +18,7 @@ from budgetnet.jobs import Event, Failed, Job
 from budgetnet.notation import parse, written
 from budgetnet.recipe import Recipe
 from budgetnet.tailor import dressed, with_fitting_batch
-from budgetnet.teacher import pinned
+from budgetnet.teacher import check_teacher, pinned
 
 
 def read_architecture(text: str) -> Architecture:
@@ -52,7 +52,10 @@ def for_data(
     if known_name(spec) != "mnist" and not recipe.endswith((".json", ".yaml", ".yml")) and "batch_size" not in recipe:
         told, more = with_fitting_batch(told, data, final=final)
         notes += more
-    return dressed(architecture, own, data), told, notes
+    architecture = dressed(architecture, own, data)
+    if told.teacher:
+        check_teacher(told.teacher, architecture.input_shape, architecture.head.classes)
+    return architecture, told, notes
 
 
 def read_recipe(text: str, epochs: int | None = None) -> Recipe:

@@ -213,7 +213,7 @@ def open_study(name: str | None = None, storage: str | None = None, root: Path =
         raise StudyError(f"no study {where.name!r} in {where.shown}; under {root}{os.sep} there is {have}")
     with storage_errors(where):
         try:
-            database = _storage(where)
+            database = storage_of(where)
             return Study(where, optuna.load_study(study_name=where.name, storage=database), database)
         except KeyError:
             raise StudyError(f"no study {where.name!r} in {where.shown}") from None
@@ -222,7 +222,7 @@ def open_study(name: str | None = None, storage: str | None = None, root: Path =
 def create_or_open(where: StudyPlace, settings: Settings) -> Study:
     """The study at ``where``, made if it is not there. Raises StudyError if its settings are other ones."""
     with storage_errors(where):
-        storage = _storage(where)
+        storage = storage_of(where)
         inner = optuna.create_study(study_name=where.name, storage=storage, direction="maximize", load_if_exists=True)
         study = Study(where, inner, storage)
         ours = inner.direction == StudyDirection.MAXIMIZE and not inner.get_trials(deepcopy=False)
@@ -237,7 +237,8 @@ def create_or_open(where: StudyPlace, settings: Settings) -> Study:
     return study
 
 
-def _storage(where: StudyPlace) -> RDBStorage:
+def storage_of(where: StudyPlace) -> RDBStorage:
+    """Optuna's storage at a place; closed with the last who holds it. Raises StudyError for a missing driver."""
     with driver_errors(where):
         storage = RDBStorage(where.url)
     weakref.finalize(storage, storage.engine.dispose)  # or its connections stay open until somebody finds them

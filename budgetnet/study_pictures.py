@@ -104,7 +104,7 @@ def what_mattered(survey: Survey) -> Picture:
             f"PED-ANOVA over {len(survey.trained)} trained trials, ranked by how far they came and how accurate "
             "they were there. Line: 80 % of resampled studies; red mark: what 95 % of shuffled studies stay below. "
             f"Beyond it (green): {', '.join(beyond) or 'none'}; of {len(survey.importances)} hyperparameters about "
-            f"{len(survey.importances) / 20:.1f} pass it by chance."
+            f"{len(survey.importances) / 20:.1f} pass it by chance. The sampler's own narrowing counts, too."
         )
         return picture(drawn, "what_mattered", "What mattered", told)
 
@@ -114,7 +114,7 @@ def what_mattered(survey: Survey) -> Picture:
 
 def receptive_fields(survey: Survey) -> Picture:
     """Validation accuracy by what a cell of the last map sees."""
-    image = max(survey.settings.space["input"][1:])
+    image = min(survey.settings.space["input"][1:])
     groups = (
         ("pruned: where it stopped", [r for r in survey.trained if r.state == "pruned"], GREY, 16),
         ("finished", survey.finished, BLUE, 26),

@@ -23,7 +23,7 @@ from budgetnet.modelfile import ModelFile
 from budgetnet.models import model_file, names
 from budgetnet.results import Confirmation
 from budgetnet.study import Settings, Study, TrialRecord
-from budgetnet.weights import read_weights
+from budgetnet.weights import load_weights, read_weights
 from budgetnet.winners import Winner, provenance
 
 
@@ -52,8 +52,8 @@ class Champion:
 
     def called(self, label: int) -> str:
         """A class by its name, or its number where it has none."""
-        names = self._data.class_names
-        return names[label] if label < len(names) else str(label)
+        named = self._data.class_names
+        return named[label] if label < len(named) else str(label)
 
     @cached_property
     def mistaken(self) -> dict[int, list[int]]:
@@ -64,19 +64,21 @@ class Champion:
                 found.setdefault(index, []).append(taken_for)
         return found
 
-    @property
+    @cached_property
     def filters(self) -> Tensor | None:
-        """Weights of the first convolution, (out, in, height, width); None where they are gone."""
+        """Weights of the first convolution, (out, in, height, width); None where they are gone. Raises ModelError."""
         if self.weights is None or self.record.architecture is None:
             return None
-        tensors = read_weights(self.weights)
-        first = next(name for name, tensor in build(self.record.architecture).state_dict().items() if tensor.ndim == 4)
-        return tensors[first]
+        network = build(self.record.architecture)
+        load_weights(network, read_weights(self.weights), f"trial {self.record.number}", self.weights)
+        first: Tensor = next(tensor for tensor in network.state_dict().values() if tensor.ndim == 4)
+        return first
 
     def confusion(self) -> np.ndarray[Any, Any]:
         """(true class, taken for): test images over all seeds; the diagonal holds what was right."""
         labels = self.test.labels.numpy()
-        classes = int(labels.max()) + 1
+        assert self.record.architecture is not None
+        classes = self.record.architecture.head.classes
         found = np.diag(np.bincount(labels, minlength=classes) * self.runs.n)
         for index, guesses in self.mistaken.items():
             for guess in guesses:
@@ -87,9 +89,14 @@ class Champion:
 
 @dataclass(frozen=True)
 class Survey:
-    """A study as a report sees it. aim: what its file says; champion: None where nothing is confirmed."""
+    """A study as a report sees it.
+
+    storage: where it is, without a password; None for its own folder. aim: what its file says. confirmed: by trial.
+    champion: the confirmed trial that was chosen on validation, or the only one; None where there is none.
+    """
 
     name: str
+    storage: str | None
     aim: Aim
     settings: Settings
     records: tuple[TrialRecord, ...]
@@ -108,7 +115,7 @@ class Survey:
 
 
 def survey(study: Study) -> Survey:
-    """Read a study. Raises StudyError, and ModelError where its weights or its test images cannot be read."""
+    """Read a study. Raises StudyError, ModelError, and DataError where the data of a confirmed trial is gone."""
     records, aim = tuple(study.records()), read_aim(study.where.home)
     confirmed = {
         winner.trial: winner.confirmation()
@@ -116,9 +123,11 @@ def survey(study: Study) -> Survey:
         if (winner := Winner.of(study, number)).runs()
     }
     searched = [number for number in confirmed if records[number].value is not None]
-    chosen = max(searched, key=lambda number: records[number].value or 0.0, default=None)
+    candidates = searched or (list(confirmed) if len(confirmed) == 1 else [])  # on test nothing is chosen
+    chosen = max(candidates, key=lambda number: records[number].value or 0.0, default=None)
     return Survey(
         study.where.name,
+        None if study.where.is_default else study.where.shown,
         aim,
         study.settings,
         records,
@@ -129,26 +138,22 @@ def survey(study: Study) -> Survey:
 
 
 def _champion(winner: Winner, runs: Confirmation, aim: Aim) -> Champion:
-    frozen = _frozen(winner)
-    evidence = frozen or Evidence(
-        f"trial {winner.trial}", winner.architecture, winner.recipe, runs, provenance(winner, aim), ""
-    )
+    frozen_as = _frozen(winner)
+    name = frozen_as or f"trial {winner.trial}"
+    evidence = Evidence(name, winner.architecture, winner.recipe, runs, provenance(winner, aim), "")
     try:
         said = account(case_of(evidence, ModelFile.read(model_file())))
     except SentenceError as error:
         raise StudyError(f"{aim.place}: {error}") from None
-    kept = winner.study.weights(winner.trial, runs.seeds[0])
-    frozen_as = None if frozen is None else frozen.name
-    weights = next(
-        (path for path in (kept, frozen and weights_path(model_file(), frozen.name)) if path and path.is_file()), None
-    )
-    return Champion(
-        winner.study.record(winner.trial), evidence.confirmation, aim, winner.data, said, frozen_as, weights
-    )
+    kept = [winner.study.weights(winner.trial, runs.seeds[0])]
+    if frozen_as is not None:
+        kept.append(weights_path(model_file(), frozen_as))
+    weights = next((path for path in kept if path.is_file()), None)
+    return Champion(winner.study.record(winner.trial), runs, aim, winner.data, said, frozen_as, weights)
 
 
-def _frozen(winner: Winner) -> Evidence | None:
-    """The evidence of the model that the trial became, if one of the model file is from it."""
+def _frozen(winner: Winner) -> str | None:
+    """The model that the trial became, if one of the model file is from it."""
     path = model_file()
     for name in names(path):
         try:
@@ -159,5 +164,5 @@ def _frozen(winner: Winner) -> Evidence | None:
         if (origin.study, origin.trial) == (winner.study.where.name, winner.trial) and (
             evidence.architecture == winner.architecture and evidence.recipe == winner.recipe
         ):
-            return evidence
+            return name
     return None

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from budgetnet.build import build
 from budgetnet.errors import RecipeError
 from budgetnet.files import sha256
+from budgetnet.layers import Shape
 from budgetnet.recipe import Recipe
 from budgetnet.weights import load_weights, read_architecture_of, read_weights
 
@@ -33,12 +34,25 @@ def pinned(recipe: Recipe) -> Recipe:
 def named_in_full(spec: str) -> str:
     """``teacher.safetensors`` → ``teacher.safetensors#3fa9c2d15b70``. Raises RecipeError."""
     path, _, digest = spec.partition("#")
-    found = sha256(Path(path))
+    try:
+        found = sha256(Path(path))
+    except OSError as error:
+        raise RecipeError(f"recipe.teacher: {path}: cannot be read: {error.strerror}") from None
     if found is None:
         raise RecipeError(f"recipe.teacher: there is no file {path}; budgetnet train … --weights {path} writes one")
     if not found.startswith(digest):
         raise RecipeError(f"recipe.teacher: {path} must have a SHA-256 that begins with {digest}, but it is {found}")
     return f"{path}#{found[:DIGITS]}"
+
+
+def check_teacher(spec: str, input_shape: Shape, classes: int) -> None:
+    """Raise RecipeError unless a teacher is for such images and classes; ModelError where its file is none."""
+    found = read_architecture_of(Path(spec.partition("#")[0]))
+    if (found.input_shape, found.head.classes) != (input_shape, classes):
+        raise RecipeError(
+            f"recipe.teacher: must be for images of {input_shape} in {classes} classes, "
+            f"but {spec} is for {found.input_shape} in {found.head.classes}"
+        )
 
 
 @lru_cache(maxsize=1)

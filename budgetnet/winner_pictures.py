@@ -13,6 +13,7 @@ from budgetnet.survey import Champion
 from budgetnet.words import plural, target_words
 
 SHOWN = 40  # misclassified images
+DARK = 64  # mean pixel below which images are light strokes on black, and are shown as ink on paper
 ACROSS = 10  # of them in a row
 
 
@@ -73,7 +74,15 @@ def confusion(champion: Champion) -> Picture:
             for (row, column), value in np.ndenumerate(wrong):
                 if value > 0:
                     colour = "black" if value > wrong.max() / 2 else "white"
-                    axes.text(column, row, f"{value:.2g}", ha="center", va="center", fontsize=7, color=colour)
+                    axes.text(
+                        column,
+                        row,
+                        f"{value:.0f}" if value >= 10 else f"{value:.2g}",
+                        ha="center",
+                        va="center",
+                        fontsize=7,
+                        color=colour,
+                    )
             for index in range(classes):
                 axes.text(index, index, "·", ha="center", va="center", color=INK)
             names = [champion.called(label) for label in range(classes)]
@@ -103,13 +112,14 @@ def misclassified(champion: Champion) -> Picture:
     order = sorted(champion.mistaken, key=lambda index: (-len(champion.mistaken[index]), index))[:SHOWN]
     rows = ceil(len(order) / ACROSS)
     images, labels = champion.test.images, champion.test.labels
+    shades = "gray_r" if float(images.float().mean()) < DARK else "gray"
     with figure(7.6, 0.5 + 1.02 * rows) as drawn:
         axes = drawn.subplots(rows, ACROSS, squeeze=False)
         for place in axes.flat:
             place.axis("off")
         for place, index in zip(axes.flat, order, strict=False):
             guesses = champion.mistaken[index]
-            place.imshow(_shown(images[index].numpy()), cmap="gray_r", interpolation="nearest", vmin=0, vmax=255)
+            place.imshow(_shown(images[index].numpy()), cmap=shades, interpolation="nearest", vmin=0, vmax=255)
             taken_for = Counter(guesses).most_common(1)[0][0]
             told = f"{champion.called(int(labels[index]))}→{champion.called(taken_for)}"
             count = f"{len(guesses)}/{champion.runs.n}"

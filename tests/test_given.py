@@ -36,6 +36,9 @@ def test_from_two_notations_to_a_report_and_a_class(
         todo = out.rsplit("next: budgetnet ", 1)[1].split()
         code, out, _ = run(monkeypatch, capsys, *todo, "--seeds", "2", "--workers", "0", "--device", "cpu")
         assert code == 0
+        assert run(monkeypatch, capsys, "report", "mine")[0] == 0
+        page = (here / "studies" / "mine" / "README.md").read_text(encoding="utf-8")
+        assert ("## The winner: trial 0" in page) == (number == 0)  # of two, nothing but test could choose
     study = open_study("mine")
     assert [(record.state, record.reason, record.value) for record in study.records()] == [
         ("added", "number 0", None),
@@ -44,8 +47,6 @@ def test_from_two_notations_to_a_report_and_a_class(
     code, out, _ = run(monkeypatch, capsys, "compare", "0", "1", "--study", "mine", "--json")
     assert (code, json.loads(out)["n"]) == (0, 2)
 
-    assert run(monkeypatch, capsys, "report", "mine")[0] == 0
-    page = (here / "studies" / "mine" / "README.md").read_text(encoding="utf-8")
     runs = study.runs(1)
     # 6 M 4: 6·9 + 12 and 4·6·9 + 8, head 4·10 + 10: 340 params
     mean = 100 * sum(run.final.accuracy for run in runs) / 2

@@ -181,9 +181,16 @@ def test_several_studies_are_compared_on_one_page(study: Study, found: Survey, t
     assert "## The winner of landscape: trial 3" in text
 
 
+def test_studies_of_different_data_are_not_compared(study: Study, tmp_path: Path, small_mnist: Path) -> None:
+    with pytest.raises(
+        StudyError, match=r"only studies of the same data compare, but these are of .*small\.npz, mnist"
+    ):
+        joint_page([study, quick_study(tmp_path, small_mnist)], tmp_path)
+
+
 def test_studies_without_winners_are_not_compared(tmp_path: Path, small_mnist: Path) -> None:
     study = quick_study(tmp_path, small_mnist)
-    with pytest.raises(StudyError, match="none of tiny-600, tiny-600 has a confirmed trial"):
+    with pytest.raises(StudyError, match="none of tiny-600, tiny-600 has a confirmed winner"):
         joint_page([study, study], tmp_path)
 
 
@@ -277,6 +284,14 @@ def test_classes_that_have_names_are_called_by_them(
     assert "The commonest: digit 9 taken for digit 4" in told
 
 
+def test_a_class_without_test_images_can_still_be_guessed(found: Survey, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found.champion is not None
+    champion = replace(found.champion)
+    whole = load("mnist").final_splits()[1]
+    monkeypatch.setitem(vars(champion), "test", replace(whole, labels=whole.labels.clamp(max=8)))
+    assert champion.confusion().shape == (10, 10)
+
+
 def test_the_images_shown_are_wrong_in_most_seeds(found: Survey, drawn: list[Any]) -> None:
     assert found.champion is not None
     winner_pictures.misclassified(found.champion)
@@ -317,7 +332,7 @@ def _searched(values: list[tuple[float, float]]) -> Any:
         inner.add_trial(
             optuna.trial.create_trial(params=params, distributions=space, value=matters, intermediate_values=curve)
         )
-    return SimpleNamespace(inner=inner)
+    return SimpleNamespace(inner=inner, where=None)
 
 
 def test_what_decides_is_beyond_chance_and_noise_is_not() -> None:

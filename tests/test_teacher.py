@@ -17,7 +17,7 @@ from budgetnet.errors import ModelError, RecipeError, SpaceError
 from budgetnet.notation import parse
 from budgetnet.recipe import Recipe
 from budgetnet.space import parse_space
-from budgetnet.teacher import answers, divergence, load_teacher, named_in_full, pinned
+from budgetnet.teacher import answers, check_teacher, divergence, load_teacher, named_in_full, pinned
 from budgetnet.train import predict, train
 from budgetnet.weights import read_architecture_of, save_weights
 from tests.test_cli import run
@@ -68,6 +68,10 @@ def test_a_file_says_what_it_is_of_and_stays_what_it_was(teacher: Path, tmp_path
     save_file({"a": torch.zeros(1)}, tmp_path / "bare.safetensors")
     with pytest.raises(ModelError, match="does not say of which architecture it is"):
         load_teacher(str(tmp_path / "bare.safetensors"))
+    with pytest.raises(RecipeError, match="cannot be read: Is a directory"):
+        named_in_full(str(tmp_path))
+    with pytest.raises(RecipeError, match=r"must be for images of .* in 3 classes, but .* is for .* in 10"):
+        check_teacher(str(teacher), (1, 28, 28), 3)
     with pytest.raises(RecipeError, match="there is no file nowhere; budgetnet train … --weights nowhere writes one"):
         named_in_full("nowhere")
 
