@@ -117,18 +117,15 @@ def _confirmed(axes: Axes, survey: Survey) -> None:
     label: str | None = "confirmed: test, mean ± standard deviation over seeds"
     for number, runs in survey.confirmed.items():
         spread = runs.std or 0.0
-        bar = [[error(runs.mean) - error(runs.mean + spread)], [error(runs.mean - spread) - error(runs.mean)]]
-        axes.errorbar(
-            params(survey.records[number]),
-            error(runs.mean),
-            bar,
-            fmt="D",
-            color=VERMILION,
-            markersize=6,
-            capsize=4,
-            label=label,
-        )
+        _diamond(axes, survey.records[number], runs.mean, (runs.mean - spread, runs.mean + spread), label)
         label = None
+
+
+def _diamond(axes: Axes, record: TrialRecord, mean: float, ends: tuple[float, float], label: str | None) -> None:
+    """A confirmed trial at its mean over seeds, with a bar from one accuracy to another."""
+    low, high = ends
+    bar = [[error(mean) - error(high)], [error(low) - error(mean)]]
+    axes.errorbar(params(record), error(mean), bar, fmt="D", color=VERMILION, markersize=6, capsize=4, label=label)
 
 
 def _public(axes: Axes, public: Sequence[PublicRecord]) -> None:
@@ -210,7 +207,7 @@ def frontier(surveys: Sequence[Survey]) -> Picture:
         _scale(axes, [*map(params, finished), *(record.params for record in public)])
         accuracy_axis(axes, "test accuracy", accuracies)
         drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-        return picture(drawn, "frontier", "Accuracy against parameters", _told_winners(champions, bool(public)))
+        return picture(drawn, "frontier", "Accuracy against parameters", _told_winners(bool(public)))
 
 
 def _winners(axes: Axes, champions: Sequence[Champion]) -> None:
@@ -220,14 +217,13 @@ def _winners(axes: Axes, champions: Sequence[Champion]) -> None:
     xs, ys = [x for x, _ in line], [error(y) for _, y in line]
     axes.step(xs, ys, where="post", color=VERMILION, linewidth=1.4)
     label: str | None = "winners, confirmed: test, mean and range over seeds"
-    for champion, (x, y) in zip(champions, points, strict=True):
-        low, high = min(champion.runs.finals), max(champion.runs.finals)
-        bar = [[error(y) - error(high)], [error(low) - error(y)]]
-        axes.errorbar(x, error(y), bar, fmt="D", color=VERMILION, markersize=6, capsize=4, label=label)
+    for champion in champions:
+        finals = champion.runs.finals
+        _diamond(axes, champion.record, champion.runs.mean, (min(finals), max(finals)), label)
         label = None
 
 
-def _told_winners(champions: Sequence[Champion], public: bool) -> str:
+def _told_winners(public: bool) -> str:
     told = (
         "Diamonds: the winner of each study, chosen on validation, trained again on all training images; the mean last "
         "epoch over its seeds, and its worst and best seed."

@@ -162,13 +162,12 @@ def _taught(space: SearchSpace) -> SearchSpace:
     teachers = space.recipe.get("teacher")
     if teachers is None:
         return space
-    for spec in teachers.ends():
-        assert space.input is not None
-        assert space.classes is not None
-        named_in_full(str(spec))
-        check_teacher(str(spec), space.input, space.classes)
-    pinned = Dimension(tuple(named_in_full(str(spec)) for spec in teachers.ends()))
-    return space.model_copy(update={"recipe": {**space.recipe, "teacher": pinned}})
+    assert space.input is not None
+    assert space.classes is not None
+    pinned = tuple(named_in_full(str(spec)) for spec in teachers.ends())
+    for spec in pinned:
+        check_teacher(spec, space.input, space.classes)
+    return space.model_copy(update={"recipe": {**space.recipe, "teacher": Dimension(pinned)}})
 
 
 def check_seed(seed: int) -> None:

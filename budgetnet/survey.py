@@ -91,18 +91,33 @@ class Champion:
 class Survey:
     """A study as a report sees it.
 
-    storage: where it is, without a password; None for its own folder. aim: what its file says. confirmed: by trial.
+    aim: what its file says. confirmed: by trial.
     champion: the confirmed trial that was chosen on validation, or the only one; None where there is none.
     """
 
-    name: str
-    storage: str | None
+    study: Study
     aim: Aim
-    settings: Settings
     records: tuple[TrialRecord, ...]
     confirmed: dict[int, Confirmation]
-    importances: tuple[Importance, ...]
     champion: Champion | None
+
+    @property
+    def name(self) -> str:
+        return self.study.where.name
+
+    @property
+    def storage(self) -> str | None:
+        """Where the study is, without a password; None for its own folder."""
+        return None if self.study.where.is_default else self.study.where.shown
+
+    @cached_property
+    def settings(self) -> Settings:
+        return self.study.settings
+
+    @cached_property
+    def importances(self) -> list[Importance]:
+        """Which hyperparameters mattered: seconds of work."""
+        return importances(self.study)
 
     @property
     def trained(self) -> list[TrialRecord]:
@@ -126,13 +141,10 @@ def survey(study: Study) -> Survey:
     candidates = searched or (list(confirmed) if len(confirmed) == 1 else [])  # on test nothing is chosen
     chosen = max(candidates, key=lambda number: records[number].value or 0.0, default=None)
     return Survey(
-        study.where.name,
-        None if study.where.is_default else study.where.shown,
+        study,
         aim,
-        study.settings,
         records,
         confirmed,
-        tuple(importances(study)),
         None if chosen is None else _champion(Winner.of(study, chosen), confirmed[chosen], aim),
     )
 
