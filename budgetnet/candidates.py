@@ -11,6 +11,7 @@ from typing import Any
 from budgetnet.architecture import Architecture
 from budgetnet.dimension import RandomDraw, Suggester
 from budgetnet.errors import ArchitectureError, BudgetError
+from budgetnet.fields import extent, feature_field
 from budgetnet.recipe import Recipe
 from budgetnet.space import SearchSpace
 from budgetnet.study import Settings
@@ -27,6 +28,21 @@ class Candidate:
     def key(self) -> str:
         """Equal for equal networks with equal recipes."""
         return json.dumps([self.architecture.to_dict(), self.recipe.to_dict()], sort_keys=True)
+
+    @cached_property
+    def receptive_field(self) -> int:
+        """The smaller side of what a cell of the last map sees, in pixels."""
+        return min(extent(feature_field(self.architecture)[1]))
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What a trial of it is stored with; what it costs is added by who has counted."""
+        return {
+            "notation": str(self.architecture),
+            "architecture": self.architecture.to_dict(),
+            "recipe": self.recipe.to_dict(),
+            "receptive_field": self.receptive_field,
+        }
 
 
 @dataclass(frozen=True)

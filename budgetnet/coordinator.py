@@ -19,7 +19,6 @@ from budgetnet.candidates import Candidate, Rejection, draw, screened
 from budgetnet.cost import cost
 from budgetnet.errors import WorkerError
 from budgetnet.executor import Executor, choose_device, local
-from budgetnet.fields import extent, feature_field
 from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job, Lost, Stopped
 from budgetnet.ledger import Ledger
 from budgetnet.lock import locked
@@ -212,24 +211,17 @@ class Search:
         return replace(known, number=trial.number, state="duplicate", reason=reason)
 
     def _submit(self, trial: Trial, candidate: Candidate) -> TrialRecord:
-        _, field_ = feature_field(candidate.architecture)
         record = TrialRecord(
             number=trial.number,
             state="running",
             architecture=candidate.architecture,
             recipe=candidate.recipe,
             cost=cost(candidate.architecture),
-            receptive_field=min(extent(field_)),
+            receptive_field=candidate.receptive_field,
             seed=trial.user_attrs.get("seed", self._settings.seed + trial.number),
             drawn=dict(trial.params),
         )
-        for name, value in (
-            ("notation", str(candidate.architecture)),
-            ("architecture", candidate.architecture.to_dict()),
-            ("recipe", candidate.recipe.to_dict()),
-            ("receptive_field", record.receptive_field),
-            ("seed", record.seed),
-        ):
+        for name, value in {**candidate.attributes, "seed": record.seed}.items():
             trial.set_user_attr(name, value)
         self._running[trial.number] = _Running(trial, record, candidate.key)
         self._executor.submit(

@@ -5,17 +5,17 @@ Such a trial is ``added``: it has no validation accuracy, a sampler never sees i
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from optuna import get_all_study_names
 from optuna.trial import TrialState, create_trial
 
 from budgetnet.architecture import Architecture
+from budgetnet.candidates import Candidate
 from budgetnet.cost import cost
 from budgetnet.dataset import times
 from budgetnet.errors import StudyError
-from budgetnet.fields import extent, feature_field
 from budgetnet.lock import locked
 from budgetnet.place import StudyPlace
 from budgetnet.recipe import Recipe
@@ -83,15 +83,5 @@ def _check(architecture: Architecture, settings: Settings, name: str) -> None:
 
 
 def _attributes(architecture: Architecture, recipe: Recipe, note: str | None) -> dict[str, Any]:
-    costs, (_, field) = cost(architecture), feature_field(architecture)
-    return {
-        "state": "added",
-        "notation": str(architecture),
-        "architecture": architecture.to_dict(),
-        "recipe": recipe.to_dict(),
-        "params": costs.params,
-        "macs": costs.macs,
-        "peak_activations": costs.peak_activations,
-        "receptive_field": min(extent(field)),
-        **({"reason": note} if note else {}),
-    }
+    said = {"reason": note} if note else {}
+    return {"state": "added", **Candidate(architecture, recipe).attributes, **asdict(cost(architecture)), **said}
