@@ -16,6 +16,7 @@ from budgetnet.layers import (
     ACTIVATIONS,
     Activation,
     AdaptivePool,
+    Again,
     BatchNorm,
     Conv,
     Dropout,
@@ -41,6 +42,7 @@ POOLS = ("max", "avg")
 MOST_CHANNELS = 1_000_000
 MOST_PIXELS = 65_536  # along one axis of the image
 MOST_CELLS = 1_024  # of a kernel, stride, padding or dilation
+MOST_LOOPS = 100
 
 
 def same_padding(kernel: Pair, dilation: int = 1) -> Pair:
@@ -74,10 +76,11 @@ class Form(NamedTuple):
     dilation: int
     groups: int
     bare: bool
+    loops: int
 
     def block(self, width: int) -> Block:
         """A block of this form, without dropout."""
-        return Block(width, *self)
+        return Block(width, *self[:-1], loops=self.loops)
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,9 @@ class Block:
     """One block of ``width`` channels.
 
     plain: a convolution. separable: a depthwise, then a 1x1 convolution, both with norm and activation. residual:
-    ``x + f(x)`` with two convolutions in ``f``. ``bare``: the convolution alone, no norm, no activation.
+    ``x + f(x)`` with two convolutions in ``f``. ``bare``: the convolution alone, no norm, no activation. ``loops``: how
+    often a further convolution (depthwise and 1x1 of a separable block) from ``width`` to ``width`` channels follows,
+    one and the same each time, with norms of its own each time.
     """
 
     width: int
@@ -97,6 +102,7 @@ class Block:
     groups: int = 1
     bare: bool = False
     dropout: float = 0.0
+    loops: int = 0
 
     def __post_init__(self) -> None:
         _one_of("block.kind", self.kind, BLOCKS)
@@ -109,8 +115,11 @@ class Block:
         _yes_or_no("block.bare", self.bare)
         if type(self.dropout) not in (float, int) or not 0 <= self.dropout < 1:
             raise ArchitectureError(f"block.dropout must be in [0, 1), but got dropout={self.dropout!r}")
+        _whole("block.loops", self.loops, 0, MOST_LOOPS)
         if self.bare and self.kind != "plain":
             raise ArchitectureError(f"only a plain block can be bare, but got kind={self.kind}")
+        if self.loops and (self.bare or self.kind == "residual"):
+            raise ArchitectureError(f"a {'bare' if self.bare else self.kind} block has no loops, but got {self.loops}")
         if self.kind == "separable" and self.groups != 1:
             raise ArchitectureError(f"a separable block sets its own groups, but got groups={self.groups}")
         if self.kind == "residual" and self.padding != same_padding(self.kernel, self.dilation):
@@ -119,7 +128,9 @@ class Block:
     @property
     def form(self) -> Form:
         """The block without its width and its dropout."""
-        return Form(self.kind, self.kernel, self.stride, self.padding, self.dilation, self.groups, self.bare)
+        return Form(
+            self.kind, self.kernel, self.stride, self.padding, self.dilation, self.groups, self.bare, self.loops
+        )
 
 
 @dataclass(frozen=True)
@@ -261,8 +272,11 @@ class Architecture:
         return ArchitectureError(f"{self.rooms()[position]}: {error}")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able; every field written out."""
+        """JSON-able; every field written out, but ``loops``, younger than frozen models, only where there are any."""
         body = [{"type": type(piece).__name__.lower(), **asdict(piece)} for piece in self.body]
+        for piece in body:
+            if not piece.get("loops", True):
+                del piece["loops"]
         rest = {"head": asdict(self.head), "style": asdict(self.style), "input_shape": list(self.input_shape)}
         return {"body": body, **rest}
 
@@ -315,13 +329,25 @@ def piece_graph(piece: Piece, style: Style, shape: Shape) -> Graph:
 
 def _plain(block: Block, style: Style, channels: int) -> tuple[Part, ...]:
     conv = _conv(block, style, block.width, block.groups, block.stride)
-    return (conv,) if block.bare else (conv, *_tail(style))
+    if block.bare:
+        return (conv,)
+    again = (_conv(block, style, block.width, block.groups, 1), *_tail(style))
+    return (conv, *_tail(style), *_looped(again, block.loops))
 
 
 def _separable(block: Block, style: Style, channels: int) -> tuple[Part, ...]:
     depthwise = _conv(block, style, channels, channels, block.stride)
-    pointwise = Conv((1, 1), width=block.width, bias=style.bias)
-    return (depthwise, *_tail(style), pointwise, *_tail(style))
+    pointwise = (Conv((1, 1), width=block.width, bias=style.bias), *_tail(style))
+    again = (_conv(block, style, block.width, block.width, 1), *_tail(style), *pointwise)
+    return (depthwise, *_tail(style), *pointwise, *_looped(again, block.loops))
+
+
+def _looped(layers: tuple[Layer, ...], loops: int) -> tuple[Part, ...]:
+    """Layers applied ``loops`` times: convolutions are the same each time, norms are not."""
+    if not loops:
+        return ()
+    repeated = tuple(Again(len(layers)) if isinstance(layer, Conv) else layer for layer in layers)
+    return (*layers, *(repeated * (loops - 1)))
 
 
 def _residual(block: Block, style: Style, channels: int) -> tuple[Part, ...]:

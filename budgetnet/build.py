@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from budgetnet.architecture import Architecture
-from budgetnet.layers import Call, Part, Residual, Shape, graph_of, shapes_of
+from budgetnet.layers import Again, Call, Layer, Part, Residual, Shape, shape_after, shapes_along
 
 
 class ResidualSum(nn.Module):
@@ -54,19 +54,19 @@ def _build(architecture: Architecture) -> Network:
     sections = []
     for name, parts in architecture.sections():
         sections.append((name, _sequential(parts, shape)))
-        shape = _shape_after(parts, shape)
+        shape = shape_after(parts, shape)
     return Network(sections)
 
 
 def _sequential(parts: Sequence[Part], shape: Shape) -> nn.Sequential:
-    modules = []
-    for part in parts:
-        modules.append(_module(part, shape))
-        shape = _shape_after([part], shape)
+    modules: list[nn.Module] = []
+    for part, after in zip(parts, shapes_along(parts, shape), strict=True):
+        modules.append(modules[-part.back] if isinstance(part, Again) else _module(part, shape))
+        shape = after
     return nn.Sequential(*modules)
 
 
-def _module(part: Part, shape: Shape) -> nn.Module:
+def _module(part: Layer | Residual, shape: Shape) -> nn.Module:
     if isinstance(part, Residual):
         shortcut = _sequential(part.shortcut, shape) if part.shortcut else nn.Identity()
         return ResidualSum(_sequential(part.body, shape), shortcut)
@@ -77,7 +77,3 @@ def construct(call: Call) -> nn.Module:
     """Run a constructor call of ``torch.nn``."""
     module: nn.Module = getattr(nn, call.name)(*call.args, **dict(call.kwargs))
     return module
-
-
-def _shape_after(parts: Sequence[Part], shape: Shape) -> Shape:
-    return shapes_of(graph_of([("part", part) for part in parts]), shape)[-1]

@@ -13,8 +13,8 @@ from functools import lru_cache
 
 from budgetnet.architecture import Architecture, Block, Form, Style, Transition, piece_graph, piece_shape
 from budgetnet.errors import ArchitectureError
-from budgetnet.layers import Concat, Conv, Flatten, Graph, Layer, Linear, Shape, input_shapes, shapes_of
-from budgetnet.traced import Attention, Product, Taken, TransposedConv, bare
+from budgetnet.layers import Concat, Conv, Flatten, Graph, Layer, Linear, Shape, bare, input_shapes, shapes_of
+from budgetnet.traced import Attention, Product, Taken, TransposedConv
 from budgetnet.views import Adaptive, Interval, Slide, View
 
 

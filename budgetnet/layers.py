@@ -6,7 +6,7 @@ one record here: counting, receptive field, building and source code are folds t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -351,7 +351,52 @@ class Residual:
     shortcut: tuple[Layer, ...] = ()
 
 
-Part = Layer | Residual
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The layer ``back`` places before, applied once more: the same weights, which count once."""
+
+    back: int
+
+
+Part = Layer | Residual | Again
+
+
+@dataclass(frozen=True, slots=True)
+class Counted(Layer):
+    """A layer whose own formula does not say its ``learned`` parameters: shared ones count once, at first sight."""
+
+    layer: Layer
+    learned: int
+
+    @property
+    def in_place(self) -> bool:
+        return self.layer.in_place
+
+    def out_shape(self, *shapes: Shape) -> Shape:
+        return self.layer.out_shape(*shapes)
+
+    def params(self, *shapes: Shape) -> int:
+        return self.learned
+
+    def macs(self, *shapes: Shape) -> int:
+        return self.layer.macs(*shapes)
+
+    def views(self, shape: Shape) -> tuple[View, ...] | None:
+        return self.layer.views(shape)
+
+    def strict_views(self, shape: Shape) -> tuple[View, ...] | None:
+        return self.layer.strict_views(shape)
+
+    def followed(self, *shapes: Shape) -> tuple[int, ...]:
+        return self.layer.followed(*shapes)
+
+    def call(self, *shapes: Shape) -> Call:
+        return self.layer.call(*shapes)
+
+
+def bare(layer: Layer) -> Layer:
+    """The layer itself, where its parameters were counted apart."""
+    return layer.layer if isinstance(layer, Counted) else layer
 
 
 # --- the graph that every fold walks ----------------------------------------------------------------------------------
@@ -359,7 +404,8 @@ Part = Layer | Residual
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One layer of a graph. ``name`` is its path in the state dict; ``inputs`` index earlier nodes, -1 the image."""
+    """One layer of a graph. ``name`` is its path in the state dict, and ``@2`` behind it where it is applied for the
+    second time; ``inputs`` index earlier nodes, -1 the image."""
 
     name: str
     layer: Layer
@@ -374,13 +420,25 @@ def graph_of(parts: Sequence[tuple[str, Part]]) -> Graph:
     """Named parts, applied one after the other, as a graph of plain layers."""
     nodes: list[Node] = []
     last = -1
-    for name, part in parts:
-        last = (
-            _append_residual(nodes, name, part, last)
-            if isinstance(part, Residual)
-            else _append(nodes, name, part, last)
-        )
+    origins = origins_of([part for _, part in parts])
+    for place, ((name, part), origin) in enumerate(zip(parts, origins, strict=True)):
+        if isinstance(part, Residual):
+            last = _append_residual(nodes, name, part, last)
+        elif isinstance(part, Again):
+            first, layer = parts[origin]
+            assert isinstance(layer, Layer)
+            last = _append(nodes, f"{first}@{origins[: place + 1].count(origin)}", Counted(layer, 0), last)
+        else:
+            last = _append(nodes, name, part, last)
     return tuple(nodes)
+
+
+def origins_of(parts: Sequence[Part]) -> list[int]:
+    """For every part the place of the layer that is applied: its own, but for those that repeat another."""
+    origins: list[int] = []
+    for place, part in enumerate(parts):
+        origins.append(origins[place - part.back] if isinstance(part, Again) else place)
+    return origins
 
 
 def _append(nodes: list[Node], name: str, layer: Layer, *inputs: int) -> int:
@@ -400,12 +458,19 @@ def _append_residual(nodes: list[Node], name: str, part: Residual, source: int) 
 
 def shape_after(parts: Sequence[Part], shape: Shape) -> Shape:
     """Shape of a map of ``shape`` after parts applied in turn. Raises ArchitectureError where one cannot be applied."""
-    for part in parts:
+    return [shape, *shapes_along(parts, shape)][-1]
+
+
+def shapes_along(parts: Sequence[Part], shape: Shape) -> Iterator[Shape]:
+    """The shape after every part. Raises ArchitectureError where one cannot be applied."""
+    for origin in origins_of(parts):
+        part = parts[origin]
         if isinstance(part, Residual):
             shape = Add().out_shape(shape_after(part.body, shape), shape_after(part.shortcut, shape))
         else:
+            assert isinstance(part, Layer)
             shape = part.out_shape(shape)
-    return shape
+        yield shape
 
 
 def shapes_of(graph: Graph, input_shape: Shape) -> list[Shape]:

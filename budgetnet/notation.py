@@ -4,11 +4,12 @@
     setting  = CxHxW (input, default 1x28x28) · bn-relu | relu-bn | relu (any activation; default bn-relu) · bias
              · @dropout (of every block that does not write its own)
     piece    = M | A (max, average pooling by 2; M3 by 3) | block
-    block    = flags [HxW:] width [*] [/stride] [%dilation] [gGroups] [pPadding] [@dropout]
+    block    = flags [HxW:] width [^loops] [*] [/stride] [%dilation] [gGroups] [pPadding] [@dropout]
     flags    = c padded to keep the map's size · s depthwise-separable, padded · r residual, padded · v not padded
     head     = gap | avgK (before or after the classifier, or neither) · 1x1:N | fc:N · nobias
 
-A kernel is 3x3 unless written (``1x1:10``); ``*`` is a bare convolution without norm and activation. The head is
+A kernel is 3x3 unless written (``1x1:10``); ``*`` is a bare convolution without norm and activation; ``c12^3`` is
+``c12`` and then one more convolution, applied three times with the same weights. The head is
 ``gap 1x1:10`` unless written. ``write(parse(text))`` is the shortest form, ``parse(write(a)) == a`` for every a.
 """
 
@@ -36,8 +37,8 @@ _POOLS = {"M": "max", "A": "avg"}
 _N = r"[0-9]{1,9}"
 _DROPOUT = r"@[0-9]*\.?[0-9]+(?:e-[0-9]+)?"
 _BLOCK = re.compile(
-    rf"(?P<pad>[cv]?)(?P<kind>[sr]?)(?:(?P<kernel>{_N}x{_N}):)?(?P<width>{_N})(?P<bare>\*?)(?:/(?P<stride>{_N}))?"
-    rf"(?:%(?P<dilation>{_N}))?(?:g(?P<groups>{_N}))?(?:p(?P<padding>{_N}(?:x{_N})?))?"
+    rf"(?P<pad>[cv]?)(?P<kind>[sr]?)(?:(?P<kernel>{_N}x{_N}):)?(?P<width>{_N})(?:\^(?P<loops>{_N}))?(?P<bare>\*?)"
+    rf"(?:/(?P<stride>{_N}))?(?:%(?P<dilation>{_N}))?(?:g(?P<groups>{_N}))?(?:p(?P<padding>{_N}(?:x{_N})?))?"
     rf"(?P<dropout>{_DROPOUT})?"
 )
 _POOL = re.compile(rf"([MA])({_N})?")
@@ -173,6 +174,7 @@ def _parse_block(match: re.Match[str], dropout: float) -> Block:
         groups=int(match["groups"] or 1),
         bare=bool(match["bare"]),
         dropout=dropout if match["dropout"] is None else float(match["dropout"][1:]),
+        loops=int(match["loops"] or 0),
     )
 
 
@@ -194,6 +196,7 @@ def _write_piece(piece: Block | Transition, shared_dropout: float) -> str:
     return "".join(
         [
             f"{flag}{_LETTERS[piece.kind]}{kernel}{piece.width}",
+            f"^{piece.loops}" if piece.loops else "",
             "*" if piece.bare else "",
             f"/{piece.stride}" if piece.stride > 1 else "",
             f"%{piece.dilation}" if piece.dilation > 1 else "",

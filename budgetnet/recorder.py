@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from budgetnet.errors import ArchitectureError, ModelError, TraceError
-from budgetnet.layers import Graph, Layer, Node, Shape
+from budgetnet.layers import Counted, Graph, Layer, Node, Shape
 from budgetnet.layout import BATCH, Layout
 from budgetnet.made import Made, Result
 from budgetnet.meaning import KNOWN, as_map, meaning
 from budgetnet.operators import MODULES, Map, Unknown, settings, torch_layer, written
-from budgetnet.traced import Counted
 
 Modules = Mapping[str, nn.Module]
 """All modules by their paths."""

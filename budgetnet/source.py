@@ -6,7 +6,8 @@ The lines are those that ``ruff format`` leaves alone at 120 columns, and every 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from budgetnet.architecture import Architecture
@@ -20,8 +21,11 @@ from budgetnet.layers import (
     Pool,
     Residual,
     Shape,
+    bare,
     input_shapes,
+    origins_of,
     shape_after,
+    shapes_along,
     shapes_of,
 )
 
@@ -89,7 +93,7 @@ def rows(architecture: Architecture) -> list[Row]:
     for node, output, field in zip(graph, shapes, fields_of(graph, shape), strict=True):
         inputs = input_shapes(node, shapes, shape)
         if _moves(node.layer, inputs[0]):
-            found.append(Row(node.name, node.layer, node.layer.call(*inputs), output, field))
+            found.append(Row(node.name, bare(node.layer), node.layer.call(*inputs), output, field))
     return found
 
 
@@ -172,20 +176,44 @@ def _constructor(architecture: Architecture) -> Iterator[_Line]:
     comments = _comments(rows(architecture))
     shape = architecture.input_shape
     for room, parts in architecture.sections():
+        shared = _shared(parts)
+        shapes = [shape, *shapes_along(parts, shape)]
+        for place, variable in shared.items():
+            layer = parts[place]
+            assert isinstance(layer, Layer)
+            yield _Line(2, f"{variable} = {layer.call(shapes[place])}")
         yield _Line(2, f"self.{room} = nn.Sequential(")
-        yield from _sequence(parts, room, shape, 3, comments)
+        yield from _sequence(parts, room, shape, 3, comments, shared)
         yield _Line(2, ")")
-        shape = shape_after(parts, shape)
+        shape = shapes[-1]
 
 
-def _sequence(parts: Sequence[Part], path: str, shape: Shape, depth: int, comments: dict[str, str]) -> Iterator[_Line]:
-    for index, part in enumerate(parts):
-        name = f"{path}.{index}"
+def _shared(parts: Sequence[Part]) -> dict[int, str]:
+    """The variables of the layers that are applied more than once, by their places."""
+    repeated = [place for place, count in Counter(origins_of(parts)).items() if count > 1]
+    numbers = range(1, len(repeated) + 1)
+    return {
+        place: f"shared{number if len(repeated) > 1 else ''}" for place, number in zip(repeated, numbers, strict=True)
+    }
+
+
+def _sequence(
+    parts: Sequence[Part], path: str, shape: Shape, depth: int, comments: dict[str, str], shared: Mapping[int, str]
+) -> Iterator[_Line]:
+    """A line or more a part; ``shared``: variables of the layers that are applied more than once, by their places."""
+    origins = origins_of(parts)
+    for index, (part, after) in enumerate(zip(parts, shapes_along(parts, shape), strict=True)):
+        name, origin = f"{path}.{index}", origins[index]
         if isinstance(part, Residual):
             yield from _residual(part, name, shape, depth, comments)
+        elif origin in shared:
+            use = origins[: index + 1].count(origin)
+            applied = f"{path}.{origin}@{use}" if use > 1 else name
+            yield _Line(depth, f"{shared[origin]},", comments.get(applied, ""))
         else:
+            assert isinstance(part, Layer)
             yield _Line(depth, f"{part.call(shape)},", comments.get(name, ""))
-        shape = shape_after([part], shape)
+        shape = after
 
 
 def _residual(part: Residual, name: str, shape: Shape, depth: int, comments: dict[str, str]) -> Iterator[_Line]:
@@ -193,7 +221,7 @@ def _residual(part: Residual, name: str, shape: Shape, depth: int, comments: dic
     for branch, layers in (("body", part.body), ("shortcut", part.shortcut)):
         if layers:
             yield _Line(depth + 1, f"{branch}=nn.Sequential(")
-            yield from _sequence(layers, f"{name}.{branch}", shape, depth + 2, comments)
+            yield from _sequence(layers, f"{name}.{branch}", shape, depth + 2, comments, {})
             yield _Line(depth + 1, "),")
     yield _Line(depth, "),")
 

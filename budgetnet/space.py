@@ -68,7 +68,8 @@ class Stem(_Strict):
 class Stage(_Strict):
     """Blocks at one resolution. ``downsample``: how the stage is entered; the first stage is not asked.
 
-    ``squeeze``: width of a 1x1 block that follows a pooling, relative to the block before; 0 is none.
+    ``squeeze``: width of a 1x1 block that follows a pooling, relative to the block before; 0 is none. ``loops``: how
+    often one more convolution, always the same, is applied after the last block; residual blocks have none.
     """
 
     depth: Annotated[Dimension, dimension(whole(1, 32))] = Dimension((1,))
@@ -79,6 +80,7 @@ class Stage(_Strict):
     dilation: Annotated[Dimension, dimension(whole(1, 8))] = Dimension((1,))
     downsample: Annotated[Dimension, dimension(one_of(*POOLS, "stride", "none"))] = Dimension(("max",))
     squeeze: Annotated[Dimension, dimension(real(0, 4))] = Dimension((0.0,))
+    loops: Annotated[Dimension, dimension(whole(0, 16))] = Dimension((0,))
 
 
 class HeadSpace(_Strict):
@@ -252,8 +254,10 @@ class _Pieces:
         dilation = stage.dilation.suggest(trial, f"{place}.dilation")
         padding = "same" if kind == "residual" else stage.padding.suggest(trial, f"{place}.padding")
         width = stage.width.suggest(trial, f"{place}.width")
+        loops = 0 if kind == "residual" else stage.loops.suggest(trial, f"{place}.loops")
         first = self._blocks
-        for index in range(stage.depth.suggest(trial, f"{place}.depth")):
+        depth = stage.depth.suggest(trial, f"{place}.depth")
+        for index in range(depth):
             stride = 2 if index == 0 and downsample == "stride" else 1
             self._add(
                 width,
@@ -262,6 +266,7 @@ class _Pieces:
                 padding=_padding(padding, kernel, dilation),
                 dilation=dilation,
                 stride=stride,
+                loops=loops if index == depth - 1 else 0,
             )
         if kind == "residual":  # blocks of one width need no 1x1 shortcut between them
             self.widths[-(self._blocks - first) :] = [Width(tuple(range(first, self._blocks)), width)]

@@ -31,7 +31,8 @@ class Stacked(nn.Module):
         return out
 
     def _one(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], images: Tensor) -> Tensor:
-        out: Tensor = functional_call(self._template[0], (parameters, buffers), (images,))
+        # What is shared is shared as a layer, which has its tensor once; tied by name, it would be put back wrongly.
+        out: Tensor = functional_call(self._template[0], (parameters, buffers), (images,), tie_weights=False)
         return out
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -48,6 +49,8 @@ class Stacked(nn.Module):
         copies = []
         for index in range(self.size):
             model = copy.deepcopy(self._template[0])
-            model.load_state_dict({name: tensor[index] for name, tensor in {**parameters, **buffers}.items()})
+            own = dict(model.named_parameters()) | dict(model.named_buffers())  # what layers share, once
+            for name, tensor in (parameters | buffers).items():
+                own[name].data.copy_(tensor[index])
             copies.append(model)
         return copies

@@ -81,44 +81,6 @@ class Elementwise(Layer):
 
 
 @dataclass(frozen=True, slots=True)
-class Counted(Layer):
-    """A layer whose own formula does not say its ``learned`` parameters: shared ones count once, at first sight."""
-
-    layer: Layer
-    learned: int
-
-    @property
-    def in_place(self) -> bool:
-        return self.layer.in_place
-
-    def out_shape(self, *shapes: Shape) -> Shape:
-        return self.layer.out_shape(*shapes)
-
-    def params(self, *shapes: Shape) -> int:
-        return self.learned
-
-    def macs(self, *shapes: Shape) -> int:
-        return self.layer.macs(*shapes)
-
-    def views(self, shape: Shape) -> tuple[View, ...] | None:
-        return self.layer.views(shape)
-
-    def strict_views(self, shape: Shape) -> tuple[View, ...] | None:
-        return self.layer.strict_views(shape)
-
-    def followed(self, *shapes: Shape) -> tuple[int, ...]:
-        return self.layer.followed(*shapes)
-
-    def call(self, *shapes: Shape) -> Call:
-        return self.layer.call(*shapes)
-
-
-def bare(layer: Layer) -> Layer:
-    """The layer itself, where its parameters were counted apart."""
-    return layer.layer if isinstance(layer, Counted) else layer
-
-
-@dataclass(frozen=True, slots=True)
 class Taken(Layer):
     """Channels and cells taken from elsewhere in the map: a slice, a roll, a resize, a shuffle; ``name`` is torch's.
 

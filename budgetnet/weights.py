@@ -26,7 +26,7 @@ def save_weights(state: Mapping[str, Tensor], path: Path, architecture: Architec
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         said = None if architecture is None else {ARCHITECTURE: json.dumps(architecture.to_dict())}
-        save_file({name: tensor.contiguous().cpu() for name, tensor in state.items()}, temporary, said)
+        save_file({name: tensor.contiguous().cpu().clone() for name, tensor in state.items()}, temporary, said)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -50,6 +50,7 @@ def blocks(draw: st.DrawFn, max_width: int = 9, kind: str | None = None) -> Bloc
     if kind != "residual":
         paddings += [(0, 0), draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))]
     groups = 1 if kind == "separable" else draw(st.sampled_from((1, 1, 1, 2, 3)))
+    is_bare = kind == "plain" and draw(st.sampled_from((False, False, True)))
     return Block(
         width=groups * draw(st.integers(1, max(1, max_width // groups))),
         kind=kind,
@@ -58,8 +59,9 @@ def blocks(draw: st.DrawFn, max_width: int = 9, kind: str | None = None) -> Bloc
         padding=draw(st.sampled_from(paddings)),
         dilation=dilation,
         groups=groups,
-        bare=kind == "plain" and draw(st.sampled_from((False, False, True))),
+        bare=is_bare,
         dropout=draw(DROPOUTS),
+        loops=0 if is_bare or kind == "residual" else draw(st.sampled_from((0, 0, 0, 1, 3))),
     )
 
 

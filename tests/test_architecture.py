@@ -22,6 +22,7 @@ from budgetnet.errors import ArchitectureError
 from budgetnet.layers import (
     Activation,
     AdaptivePool,
+    Again,
     BatchNorm,
     Conv,
     Dropout,
@@ -29,6 +30,7 @@ from budgetnet.layers import (
     Linear,
     Pool,
     Residual,
+    bare,
     shapes_of,
 )
 from budgetnet.notation import parse
@@ -96,6 +98,34 @@ def test_a_separable_block_is_depthwise_then_pointwise():
         Conv((1, 1), width=12),
         *(BatchNorm(), RELU),
     )
+
+
+def test_a_loop_applies_one_convolution_again_with_a_norm_of_its_own_each_time():
+    first, again = Conv(width=8, bias=False), Conv(width=8, bias=False)
+    assert parse("4 M 8^3").sections()[1][1] == (
+        Pool((2, 2), stride=(2, 2)),
+        *(first, BatchNorm(), RELU),
+        *(again, BatchNorm(), RELU),
+        *(Again(3), BatchNorm(), RELU),
+        *(Again(3), BatchNorm(), RELU),
+    )
+    names = [node.name for node in parse("4 M 8^3").graph() if isinstance(bare(node.layer), Conv)]
+    assert names == ["stem.0", "stage1.1", "stage1.4", "stage1.4@2", "stage1.4@3", "head.1"]
+
+
+def test_a_separable_loop_repeats_both_of_its_convolutions():
+    sections = parse("6 s8^2").sections()
+    assert [type(part).__name__ for part in sections[1][1] if not isinstance(part, BatchNorm | Activation)] == [
+        *("Conv", "Conv", "Conv", "Conv", "Again", "Again"),
+    ]
+    assert [part.back for part in sections[1][1] if isinstance(part, Again)] == [6, 6]
+
+
+def test_loops_are_written_only_where_there_are_any():
+    """Frozen models are older than loops, and keep the record that they were frozen with."""
+    plain, looped = parse("8 c8").to_dict(), parse("8 c8^2").to_dict()
+    assert all("loops" not in piece for piece in plain["body"])
+    assert [piece.get("loops") for piece in looped["body"]] == [None, 2]
 
 
 def test_a_residual_block_of_equal_width_adds_its_input():

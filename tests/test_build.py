@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 
 import pytest
 import torch
@@ -29,7 +30,8 @@ def test_params_equal_numel_by_layer_and_in_all(architecture):
     graph = architecture.graph()
     shapes = [*shapes_of(graph, architecture.input_shape), architecture.input_shape]
     for node in graph:
-        learned = sum(p.numel() for p in module.get_submodule(node.name).parameters(recurse=False))
+        name, _, again = node.name.partition("@")
+        learned = 0 if again else sum(p.numel() for p in module.get_submodule(name).parameters(recurse=False))
         assert node.layer.params(*(shapes[index] for index in node.inputs)) == learned, node.name
 
 
@@ -37,8 +39,14 @@ def test_params_equal_numel_by_layer_and_in_all(architecture):
 def test_every_output_has_the_shape_that_was_foretold(architecture):
     module = build(architecture).eval()
     seen: dict[str, tuple[int, ...]] = {}
+    calls: Counter[str] = Counter()
+
+    def note(name: str, out: torch.Tensor) -> None:
+        calls[name] += 1
+        seen[name if calls[name] == 1 else f"{name}@{calls[name]}"] = tuple(out.shape)
+
     for name, part in module.named_modules():
-        part.register_forward_hook(lambda _part, _inputs, out, name=name: seen.__setitem__(name, tuple(out.shape)))
+        part.register_forward_hook(lambda _part, _inputs, out, name=name: note(name, out))
     with torch.no_grad():
         module(torch.zeros(2, *architecture.input_shape))
     graph = architecture.graph()
@@ -48,11 +56,17 @@ def test_every_output_has_the_shape_that_was_foretold(architecture):
 
 @given(architectures())
 def test_names_in_the_state_dict_are_names_of_the_graph(architecture):
-    owners = {key.rpartition(".")[0] for key in build(architecture).state_dict()}
+    """A layer that is applied again has its weights under the place of each application, the same tensor."""
+    module = build(architecture)
+    owners = {key.rpartition(".")[0] for key, _ in module.named_parameters()}
     learned = {
         node.name for node in architecture.graph() if type(node.layer).__name__ in ("Conv", "BatchNorm", "Linear")
     }
     assert owners == learned
+    state = module.state_dict(keep_vars=True)
+    twice = {key for key in state if key.rpartition(".")[0] not in owners}
+    known = {id(parameter) for parameter in module.parameters()}
+    assert all(id(state[key]) in known for key in twice)
 
 
 @given(architectures())

@@ -56,6 +56,17 @@ def test_macs_of_a_strided_biased_rectangular_convolution():
     assert cost(network).params == 4 * 9 + 4 + 4 + 1
 
 
+def test_a_loop_counts_its_weights_once_and_its_macs_each_time():
+    # 1x6x6 → conv 3x3, 2 channels → 2x4x4: 18 weights, BatchNorm 4, 18 · 16 MACs; then a convolution 2 → 2, 36 weights:
+    # → 2x2x2, BatchNorm 4, 36 · 4 MACs
+    once = Architecture((Block(2, loops=1),), Head(3), input_shape=(1, 6, 6))
+    assert cost(once) == Cost(params=18 + 4 + 36 + 4 + 9, macs=288 + 144 + 6, peak_activations=68)
+    # padded, the map stays 6x6: 18 · 36 MACs, then 36 · 36 each time; two loops have norms of their own, one weight
+    twice = Architecture((Block(2, padding=(1, 1), loops=2),), Head(3), input_shape=(1, 6, 6))
+    assert cost(twice).params == 18 + 4 + 36 + 2 * 4 + 9
+    assert cost(twice).macs == 18 * 36 + 2 * 36 * 36 + 6
+
+
 def test_a_separable_block_counted_by_hand():
     # on 4 channels, 5x5: depthwise 4·9 weights, 36 · 25 MACs; BatchNorm 8; pointwise 4·6, 24 · 25 MACs; BatchNorm 12
     before = parse("[1x5x5] 1x1:4")

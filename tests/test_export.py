@@ -40,10 +40,14 @@ from tests.records import confirmation
 from tests.strategies import architectures
 from tests.test_cli import run
 
-PLAIN, RESIDUAL = "Model_1", "Model_2"
-NETWORKS = {PLAIN: parse("6 M 10 M c10 | avg5 1x1:10"), RESIDUAL: parse("[silu bias] 4 M r8 s12/2 | fc:10")}
-BOTH = pytest.mark.parametrize("name", list(NETWORKS))
-FILES = ["Model_1.json", "Model_1.safetensors", "Model_2.json", "Model_2.safetensors"]
+PLAIN, RESIDUAL, LOOPED = "Model_1", "Model_2", "Model_3"
+NETWORKS = {
+    PLAIN: parse("6 M 10 M c10 | avg5 1x1:10"),
+    RESIDUAL: parse("[silu bias] 4 M r8 s12/2 | fc:10"),
+    LOOPED: parse("6 M c8^2 M s10^1"),
+}
+EACH = pytest.mark.parametrize("name", list(NETWORKS))
+FILES = [f"{name}.{kind}" for name in sorted(NETWORKS) for kind in ("json", "safetensors")]
 NOTE = "note: runs the code of model.py; do so only with files that you trust\n"
 
 Pixels = np.ndarray[Any, np.dtype[np.float32]]
@@ -136,7 +140,7 @@ def written(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Callable[[s
 # --- float32 ----------------------------------------------------------------------------------------------------------
 
 
-@BOTH
+@EACH
 def test_float32_answers_like_torch_on_every_test_image(
     shop: Shop, written: Callable[[str, bool], Exported], name: str
 ) -> None:
@@ -152,7 +156,7 @@ def test_float32_answers_like_torch_on_every_test_image(
     assert made.size == made.float_size == made.file.stat().st_size
 
 
-@BOTH
+@EACH
 def test_the_batch_is_free(shop: Shop, written: Callable[[str, bool], Exported], name: str) -> None:
     for int8 in (False, True):
         file = written(name, int8).file
@@ -167,7 +171,7 @@ def test_the_batch_is_free(shop: Shop, written: Callable[[str, bool], Exported],
             assert same.mean() >= (0.99 if int8 else 1)  # a last bit may turn one level of 8 bits
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize("int8", [False, True])
 def test_the_file_says_what_it_is_and_what_it_wants(
     shop: Shop, written: Callable[[str, bool], Exported], name: str, int8: bool
@@ -181,7 +185,7 @@ def test_the_file_says_what_it_is_and_what_it_wants(
     assert told["input"] == "pixels from 0 to 1, less mean, over std, per channel"
 
 
-@BOTH
+@EACH
 def test_no_word_of_the_folder_it_was_made_in_is_left(written: Callable[[str, bool], Exported], name: str) -> None:
     for int8 in (False, True):
         content = written(name, int8).file.read_bytes()
@@ -191,7 +195,7 @@ def test_no_word_of_the_folder_it_was_made_in_is_left(written: Callable[[str, bo
 # --- int8 -------------------------------------------------------------------------------------------------------------
 
 
-@BOTH
+@EACH
 def test_int8_holds_every_weight_in_8_bits(shop: Shop, written: Callable[[str, bool], Exported], name: str) -> None:
     made = written(name, True)
     model = onnx.load(made.file)
@@ -206,7 +210,7 @@ def test_int8_holds_every_weight_in_8_bits(shop: Shop, written: Callable[[str, b
     assert made.size == made.file.stat().st_size < made.float_size == written(name, False).size
 
 
-@BOTH
+@EACH
 def test_the_accuracy_of_int8_is_that_of_the_file(
     shop: Shop, written: Callable[[str, bool], Exported], name: str
 ) -> None:
@@ -397,7 +401,7 @@ def test_export_as_json(own: Shop, monkeypatch: pytest.MonkeyPatch, capfd: pytes
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["Model_9", "--onnx", "m.onnx"], "there is no class 'Model_9': model.py has Model_1, Residual, Model_2; "),
+        (["Model_9", "--onnx", "m.onnx"], "there is no class 'Model_9': model.py has Model_1, Residual, Model_2, Model_3; "),
         (["../x", "--onnx", "m.onnx"], "a model's name must be a Python identifier like Model_3, but got '../x'"),
         (["own/Model_1", "--onnx", "m.onnx"], "a model's name must be a Python identifier"),
         (["model.py:Model_1", "--onnx", "m.onnx"], "a model's name must be a Python identifier"),

@@ -36,6 +36,7 @@ from tests.records import NETWORK, PROVENANCE, THREE, evidence
 from tests.test_analysis import joined
 
 RESIDUAL_NETWORK = parse("4 r6 M s8")
+LOOPED_NETWORK = parse("4 M c6^2 s8^2")
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,9 @@ def workshop(tmp_path: Path) -> Workshop:
 # --- what is written --------------------------------------------------------------------------------------------------
 
 
-def test_three_files_and_the_class_stands_alone(workshop: Workshop) -> None:
-    frozen = workshop.freeze(RESIDUAL_NETWORK)
+@pytest.mark.parametrize("architecture", [RESIDUAL_NETWORK, LOOPED_NETWORK], ids=str)
+def test_three_files_and_the_class_stands_alone(workshop: Workshop, architecture: Architecture) -> None:
+    frozen = workshop.freeze(architecture)
     assert sorted(workshop.content()) == ["Model_1.json", "Model_1.safetensors", "model.py"]
     assert frozen.name == "Model_1"
     code = (
@@ -85,7 +87,7 @@ def test_three_files_and_the_class_stands_alone(workshop: Workshop) -> None:
         [sys.executable, "-c", code], cwd=workshop.folder, capture_output=True, text=True, check=False
     )
     images = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(5))
-    built = build(RESIDUAL_NETWORK).eval()
+    built = build(architecture).eval()
     built.load_state_dict(load_file(frozen.weights))
     assert float(done.stdout) == built(images).double().sum().item(), done.stderr
 
@@ -99,11 +101,11 @@ def check_with_ruff(path: Path) -> None:
 
 
 def test_the_file_passes_ruff(workshop: Workshop) -> None:
-    for network in (NETWORK, RESIDUAL_NETWORK, parse("8 r8/2 M2 10")):
+    for network in (NETWORK, RESIDUAL_NETWORK, parse("8 r8/2 M2 10"), LOOPED_NETWORK):
         workshop.freeze(network)
     check_with_ruff(workshop.out)
     assert workshop.out.read_text("utf-8").count("class Residual(") == 1
-    assert ModelFile.read(workshop.out).classes == ["Model_1", "Residual", "Model_2", "Model_3"]
+    assert ModelFile.read(workshop.out).classes == ["Model_1", "Residual", "Model_2", "Model_3", "Model_4"]
 
 
 @pytest.mark.parametrize(("space", "budget"), [("mnist", 8000), ("mnist", 900), ("colour32", 30_000)])

@@ -118,6 +118,27 @@ class Model_1(nn.Module):
     )
 
 
+def test_what_is_applied_again_is_a_variable() -> None:
+    source = class_source(parse("[1x8x8] 4 c6^2"), "Model_1")
+    assert (
+        """\
+        shared = nn.Conv2d(6, 6, 3, padding=1, bias=False)
+        self.stage1 = nn.Sequential(
+            nn.Conv2d(4, 6, 3, padding=1, bias=False),  # 6 × 6, jump 1, receptive field  5
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            shared,  #                                    6 × 6, jump 1, receptive field  7
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            shared,  #                                    6 × 6, jump 1, receptive field  9
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+        )
+"""
+        in source
+    )
+
+
 def test_residual_is_asked_for_only_where_it_is_used() -> None:
     assert needs_residual(parse("8 r8"))
     assert not needs_residual(parse("8 s8"))

@@ -92,6 +92,12 @@ def test_residual_blocks_of_a_stage_share_one_width() -> None:
     assert len(set(widths[1:])) == 1
 
 
+def test_loops_stand_behind_the_last_block_of_a_stage_and_residual_blocks_have_none() -> None:
+    stages = [{"depth": 2, "loops": 3, "padding": "same"}, {"depth": 2, "loops": 3, "block": "residual"}]
+    space = parse_space({"name": "mine", "network": {"stages": stages}}, "mine.yaml")
+    assert [block.loops for block in space.draw(RandomDraw(0)).template.blocks] == [0, 0, 3, 0, 0]
+
+
 def test_requirements_name_what_is_missed() -> None:
     space = parse_space({**MINIMAL, "require": {"receptive_field": 20, "final_map": 25}}, "mine.yaml")
     network = space.draw(RandomDraw(0)).fit(Limits(1000))

@@ -24,7 +24,7 @@ from budgetnet.stacked import Stacked
 from budgetnet.step import make_optimizer
 from budgetnet.train import train, train_together
 
-NETWORK = parse("8 M r8 s10/2")  # plain, residual, separable, strided
+NETWORK = parse("8 M r8 s10/2 c6^2")  # plain, residual, separable, strided, looped
 SEEDS = (5, 6, 7)
 
 

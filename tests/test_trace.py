@@ -16,9 +16,9 @@ from budgetnet.build import build
 from budgetnet.cost import graph_cost
 from budgetnet.errors import ArchitectureError, ModelError, TraceError
 from budgetnet.fields import extent, fields_of
-from budgetnet.layers import AdaptivePool, Conv, Flatten, Graph, Pool, Shape, shapes_of
+from budgetnet.layers import AdaptivePool, Conv, Counted, Flatten, Graph, Pool, Shape, shapes_of
 from budgetnet.trace import trace, unused_params
-from budgetnet.traced import Counted, Elementwise, Norm
+from budgetnet.traced import Elementwise, Norm
 
 
 class Apply(nn.Module):
@@ -52,6 +52,7 @@ def blocks(draw: st.DrawFn) -> Block | Transition:
     kind = draw(st.sampled_from(["plain", "separable", "residual"]))
     kernel = draw(st.sampled_from([(1, 1), (3, 3), (5, 3), (1, 5)]))
     dilation = draw(st.integers(1, 2))
+    is_bare = kind == "plain" and draw(st.booleans())
     return Block(
         width=draw(st.integers(1, 4)),
         kind=kind,
@@ -59,8 +60,9 @@ def blocks(draw: st.DrawFn) -> Block | Transition:
         stride=draw(st.integers(1, 2)),
         padding=same_padding(kernel, dilation) if kind == "residual" or draw(st.booleans()) else (0, 0),
         dilation=dilation,
-        bare=kind == "plain" and draw(st.booleans()),
+        bare=is_bare,
         dropout=draw(st.sampled_from([0.0, 0.1])),
+        loops=0 if is_bare or kind == "residual" else draw(st.integers(0, 3)),
     )
 
 
