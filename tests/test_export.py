@@ -401,7 +401,10 @@ def test_export_as_json(own: Shop, monkeypatch: pytest.MonkeyPatch, capfd: pytes
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["Model_9", "--onnx", "m.onnx"], "there is no class 'Model_9': model.py has Model_1, Residual, Model_2, Model_3; "),
+        (
+            ["Model_9", "--onnx", "m.onnx"],
+            "there is no class 'Model_9': model.py has Model_1, Residual, Model_2, Model_3; ",
+        ),
         (["../x", "--onnx", "m.onnx"], "a model's name must be a Python identifier like Model_3, but got '../x'"),
         (["own/Model_1", "--onnx", "m.onnx"], "a model's name must be a Python identifier"),
         (["model.py:Model_1", "--onnx", "m.onnx"], "a model's name must be a Python identifier"),
