@@ -39,9 +39,9 @@ def _keys(file: str, table: str) -> list[str]:
 
 def studies(incomplete: str) -> list[str]:
     """Studies under the working directory."""
-    from budgetnet.place import DATABASE, STUDIES
+    from budgetnet.place import names
 
-    return among(sorted(path.parent.name for path in STUDIES.glob(f"*/{DATABASE}")))(incomplete)
+    return among(sorted(names()))(incomplete)
 
 
 def models(incomplete: str) -> list[str]:

@@ -217,10 +217,10 @@ def _downloads() -> list[Finding]:
 
 
 def _studies() -> list[Finding]:
-    from budgetnet.place import DATABASE, STUDIES, newest
+    from budgetnet.place import STUDIES, names
 
-    count = len(list(STUDIES.glob(f"*/{DATABASE}")))
-    text = f"{count}, the newest {newest()}" if count else "none yet"
+    found = names()
+    text = f"{len(found)}, the newest {found[-1]}" if found else "none yet"
     return [Finding("folder", str(STUDIES.absolute())), Finding("studies", text)]
 
 

@@ -61,7 +61,7 @@ def _locked_on_server(where: StudyPlace) -> Iterator[None]:
 def _locked_by_file(where: StudyPlace) -> Iterator[None]:
     """A lock file, its folder made. Where the study never comes to be, the folders that were made are removed."""
     home, holder = where.lock.parent, where.lock.with_suffix(".holder")
-    made = [folder for folder in (home, home.parent) if not folder.exists()]
+    made = [folder for folder in (home, *home.parents) if not folder.exists()]
     lock = FileLock(where.lock, timeout=0)
     with storage_errors(where):
         home.mkdir(parents=True, exist_ok=True)

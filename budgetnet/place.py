@@ -20,7 +20,7 @@ DATABASE = "study.db"
 
 @dataclass(frozen=True)
 class StudyPlace:
-    """Where a study is: its name, its folder, and the storage URL."""
+    """Where a study is: its name, its folder, and the storage URL. A name may have folders in it: ``frontier/4000``."""
 
     name: str
     folder: Path
@@ -44,7 +44,8 @@ class StudyPlace:
     def lock(self) -> Path:
         """The lock file: beside the database, so that it is one wherever the search is started; a server's is ours."""
         if self.database is not None:
-            return self.database.resolve().parent / f"{self.name}.lock"
+            name = self.folder.name if self.is_default else self.name
+            return self.database.resolve().parent / f"{name}.lock"
         mixed = hashlib.sha256(f"{self.url} {self.name}".encode()).hexdigest()[:16]
         return cache_dir() / "locks" / f"{self.name}-{mixed}.lock"
 
@@ -56,8 +57,11 @@ class StudyPlace:
 
 def place(name: str, storage: str | None = None, root: Path = STUDIES) -> StudyPlace:
     """The place of a study. Raises StudyError for a name that is no plain folder name, or a storage that is no URL."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        raise StudyError(f"--study must be a plain name of letters, digits, '.', '_' and '-', but got {name!r}")
+    plain = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+    if not re.fullmatch(f"{plain}(/{plain})*", name):
+        raise StudyError(
+            f"--study must be a plain name of letters, digits, '.', '_' and '-', or several with '/', but got {name!r}"
+        )
     folder = root / name
     try:
         make_url(storage or "sqlite://")
@@ -67,12 +71,18 @@ def place(name: str, storage: str | None = None, root: Path = STUDIES) -> StudyP
     return StudyPlace(name, folder, url, is_default=storage is None)
 
 
+def names(root: Path = STUDIES) -> list[str]:
+    """Names of the studies that have a database in a folder of their own, the one written last at the end."""
+    found = [path for path in root.glob(f"**/{DATABASE}") if path.is_file() and path.parent != root]
+    return [path.parent.relative_to(root).as_posix() for path in sorted(found, key=lambda path: path.stat().st_mtime)]
+
+
 def newest(root: Path = STUDIES) -> str:
     """Name of the study that was written last. Raises StudyError when there is none."""
-    found = [path for path in root.glob(f"*/{DATABASE}") if path.is_file()]
+    found = names(root)
     if not found:
         raise StudyError(f"no study under {root}{os.sep}; make one with: budgetnet search --budget 8000")
-    return max(found, key=lambda path: path.stat().st_mtime).parent.name
+    return found[-1]
 
 
 def options_of(where: StudyPlace) -> list[str]:

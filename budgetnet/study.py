@@ -26,7 +26,7 @@ from budgetnet.budget import Limits
 from budgetnet.cost import Cost
 from budgetnet.errors import ModelError, SpaceError, StudyError
 from budgetnet.files import sha256
-from budgetnet.place import DATABASE, STUDIES, StudyPlace, newest, place
+from budgetnet.place import STUDIES, StudyPlace, names, newest, place
 from budgetnet.recipe import Recipe
 from budgetnet.results import SeedRun
 from budgetnet.space import parse_space
@@ -209,7 +209,7 @@ def open_study(name: str | None = None, storage: str | None = None, root: Path =
         raise StudyError("--storage needs --study NAME: a database may hold many studies")
     where = place(name or newest(root), storage, root)
     if where.database is not None and not where.database.is_file():
-        have = ", ".join(sorted(path.parent.name for path in root.glob(f"*/{DATABASE}"))) or "none"
+        have = ", ".join(sorted(names(root))) or "none"
         raise StudyError(f"no study {where.name!r} in {where.shown}; under {root}{os.sep} there is {have}")
     with storage_errors(where):
         try:

@@ -25,6 +25,23 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_studies_may_lie_in_folders_of_a_common_name(
+    here: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("frontier/500", "frontier/700"):
+        kind = ["--study", name, "--data", str(small_mnist), "--budget", name[-3:]]
+        assert run(monkeypatch, capsys, "add", "4 M 6", *kind)[0] == 0
+    assert {path.parent.name for path in here.rglob("study.db")} == {"500", "700"}
+    assert {path.name for path in here.rglob("*.lock")} == {"500.lock", "700.lock"}
+    assert open_study().where.name == "frontier/700"
+    code, out, _ = run(monkeypatch, capsys, "trials", "--study", "frontier/500", "--all")
+    assert (code, out.startswith("study frontier/500: 1 of 1 trials")) == (0, True)
+    code, _, err = run(monkeypatch, capsys, "trials", "--study", "frontier/600")
+    assert (code, err.endswith("under studies/ there is frontier/500, frontier/700\n")) == (2, True)
+    for wrong in ("frontier/", "/frontier", "frontier/../x", "frontier//x", "frontier/.x"):
+        assert run(monkeypatch, capsys, "trials", "--study", wrong)[0] == 2
+
+
 def test_from_two_notations_to_a_report_and_a_class(
     here: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
