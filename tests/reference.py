@@ -1,10 +1,13 @@
-"""The README's reference, told from the program itself. ``python -m tests.reference`` writes it anew."""
+"""What the README has from elsewhere: the reference from the program, the frozen models from their evidence.
+
+``python -m tests.reference`` writes both anew.
+"""
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 from types import NoneType, UnionType
@@ -12,12 +15,68 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from typer.models import ArgumentInfo, OptionInfo
 
+from budgetnet.aim import TARGET
 from budgetnet.cli import app
+from budgetnet.display import percent
+from budgetnet.evidence import Evidence, read_evidence
+from budgetnet.freeze import evidence_path
+from budgetnet.models import names_with_evidence
 from budgetnet.page import table
+from budgetnet.public_records import RECORDS, PublicRecord
+from budgetnet.results import LAST
+from budgetnet.words import plural
 
 README = Path(__file__).parents[1] / "README.md"
-BEGIN = "<!-- from here to the next mark: python -m tests.reference -->"
-END = "<!-- end of the reference -->"
+MODELS = Path(__file__).parents[1] / "budgetnet" / "model.py"
+BEGIN = "<!-- {}, from here to the next mark: python -m tests.reference -->"
+END = "<!-- end of {} -->"
+RIVALS = ("highest last epoch", "highest last five", "fewest params, last five all 99.4")  # public records shown
+
+
+def part_of(text: str, name: str) -> str:
+    """The generated part of the README between its marks."""
+    return text.split(BEGIN.format(name))[1].split(END.format(name))[0].strip()
+
+
+def models() -> str:
+    """The frozen models of the package, the public records beside them, as a Markdown table."""
+    rows = [_model(name, read_evidence(evidence_path(MODELS, name))) for name in names_with_evidence(MODELS)]
+    rows += [_record(record) for what in RIVALS for record in RECORDS if record.what == what]
+    columns = (
+        "network",
+        "params>",
+        "runs>",
+        "last epoch, test %>",
+        "lowest of the last five %>",
+        "all of them ≥ 99.4 %",
+    )
+    return table(columns, rows)
+
+
+def _model(name: str, evidence: Evidence) -> Sequence[str]:
+    runs = evidence.confirmation
+    held = runs.holds(TARGET, LAST)
+    return (
+        f"**`{name}`** `{evidence.architecture}`",
+        f"{evidence.cost.params:,}",
+        f"{plural(runs.n, 'seed')}",
+        f"**{percent(runs.mean)} ± {percent(runs.std)}**",
+        percent(min(runs.lowest(LAST))),
+        f"{held.passes} of {plural(held.n, 'seed')}",
+    )
+
+
+def _record(record: PublicRecord) -> Sequence[str]:
+    told = f"public record: {record.what.replace('99.4', '≥ 99.4 %')}"
+    lowest = record.lowest or 0.0
+    return (
+        told,
+        f"{record.params:,}",
+        "1",
+        percent(record.last),
+        percent(record.lowest),
+        "yes" if lowest >= TARGET else "no",
+    )
 
 
 def reference() -> str:
@@ -73,7 +132,13 @@ def _kind(kind: Any) -> str:
     return str(kind.__name__).upper().replace("STR", "TEXT")
 
 
+PARTS = {"models": models, "reference": reference}
+
+
 if __name__ == "__main__":
     text = README.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    README.write_text(f"{before}{BEGIN}\n\n{reference()}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    for name, written in PARTS.items():
+        begin, end = BEGIN.format(name), END.format(name)
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n\n{written()}\n\n{end}{rest.split(end)[1]}"
+    README.write_text(text, encoding="utf-8")

@@ -26,7 +26,7 @@ from budgetnet.notation import parse
 from budgetnet.source import class_source
 from budgetnet.space import load_space
 from budgetnet.table import receptive_field
-from tests.reference import BEGIN, END, README, parameters_of, reference
+from tests.reference import PARTS, README, parameters_of, part_of
 
 ROOT = README.parent
 TEXT = README.read_text(encoding="utf-8")
@@ -95,9 +95,9 @@ def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "receptive field 36" in capsys.readouterr().out
 
 
-def test_the_reference_is_the_programs_own() -> None:
-    written = TEXT.split(BEGIN)[1].split(END)[0].strip()
-    assert written == reference(), "python -m tests.reference writes it anew"
+@pytest.mark.parametrize("name", PARTS)
+def test_what_the_readme_has_from_elsewhere_is_as_it_is_there(name: str) -> None:
+    assert part_of(TEXT, name) == PARTS[name](), "python -m tests.reference writes it anew"
 
 
 @pytest.mark.parametrize("command", app.registered_commands, ids=lambda command: command.callback.__name__)
