@@ -55,6 +55,10 @@ def confirm(
     last: LastOption = None,
     workers: WorkersOption = None,
     device: DeviceOption = "auto",
+    bf16: Annotated[
+        bool,
+        typer.Option("--bf16", help="Compute the steps in bfloat16, as search does where it can; else in float32."),
+    ] = False,
     tensorboard: TensorboardOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -74,7 +78,7 @@ def confirm(
     wanted, aim = seeds_of(seeds), _aim(winner, target, last)
     with Runs(tensorboard) as written:
         curves = Seeds.of(written, winner)
-        runs = _confirmed(winner, wanted, workers, device, quiet=as_json, also=curves.epoch)
+        runs = _confirmed(winner, wanted, workers, device, quiet=as_json, also=curves.epoch, bf16=bf16)
         curves.rest(runs)
     if as_json:
         typer.echo(json.dumps(confirmation_dict(runs, aim.target, aim.last)))
@@ -96,12 +100,16 @@ def _confirmed(
     *,
     quiet: bool,
     also: Callable[[int, EpochResult], None] = lambda seed, result: None,
+    bf16: bool = False,
 ) -> Confirmation:
     """The runs of all seeds; what is missing is trained, and kept even if a later one is interrupted. ``also`` is told
     every epoch."""
-    from budgetnet.executor import choose_device, local
+    from budgetnet.executor import check_bf16, choose_device, local
     from budgetnet.winners import confirm_winner
 
+    device = choose_device(device)
+    if bf16:
+        check_bf16(device)
     missing = winner.missing(seeds)
     if not quiet:
         typer.echo(f"trial {winner.trial} of {winner.study.where.name}: {winner.architecture}")
@@ -116,9 +124,9 @@ def _confirmed(
         _print_seed_epoch(seed, result)
         also(seed, result)
 
-    executor: Executor = local(workers, choose_device(device))
+    executor: Executor = local(workers, device)
     try:
-        return confirm_winner(winner, seeds, executor, also if quiet else heard)
+        return confirm_winner(winner, seeds, executor, also if quiet else heard, bf16)
     except KeyboardInterrupt:
         kept = len(seeds) - len(winner.missing(seeds))
         stop(f"interrupted; {kept} of {len(seeds)} seeds are kept; go on with: {again()}", 130)

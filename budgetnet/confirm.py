@@ -25,22 +25,23 @@ def confirm(
     seeds: Sequence[int],
     weights: Path | None = None,
     done: Sequence[SeedRun] = (),
+    bf16: bool = False,
     on_epoch: Callable[[int, EpochResult], None] | None = None,
     on_run: Callable[[SeedRun], None] | None = None,
 ) -> Confirmation:
     """Train ``architecture`` once a seed on all training images and read the test set once an epoch, for the report.
 
     weights: file for the state dict of the first seed's last epoch. done: runs of some of the seeds, which are not
-    repeated. on_epoch(seed, result) and on_run(run) tell as it goes on. Raises WorkerError when a seed fails; the
-    others are told to stop, and the executor is to be closed.
+    repeated. bf16: compute the steps of the others in bfloat16. on_epoch(seed, result) and on_run(run) tell as it goes
+    on. Raises WorkerError when a seed fails; the others are told to stop, and the executor is to be closed.
     """
     kept = {run.seed: run for run in done}
     missing = [seed for seed in seeds if seed not in kept]
     groups = [missing] if missing and executor.takes_seeds_together else [[seed] for seed in missing]
     jobs = [
         Job(
-            index, architecture, recipe, data, "final", group[0],
-            weights=str(weights) if weights is not None and group[0] == seeds[0] else None, beside=tuple(group[1:]),
+            index, architecture, recipe, data, "final", group[0], beside=tuple(group[1:]), bf16=bf16,
+            weights=str(weights) if weights is not None and group[0] == seeds[0] else None,
         )
         for index, group in enumerate(groups)
     ]  # fmt: skip

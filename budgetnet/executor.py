@@ -326,6 +326,14 @@ def check_workers(workers: int | None) -> None:
         raise WorkerError(f"--workers must be at least 0, but got {workers}")
 
 
+def check_bf16(device: str) -> None:
+    """Raise WorkerError where bfloat16 would be emulated, and slower than float32."""
+    from budgetnet.train import has_bf16
+
+    if not has_bf16(device):
+        raise WorkerError(f"--bf16 needs a processor that computes in bfloat16, but {device} is none")
+
+
 def local(workers: int | None, device: str, hang_limit: float = HANG_LIMIT) -> Executor:
     """The executor for this machine. ``workers``: processes, by default one a core (a GPU: one each); 0: none.
 

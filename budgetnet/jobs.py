@@ -17,7 +17,7 @@ from budgetnet.cost import Cost, cost
 from budgetnet.errors import BudgetnetError
 from budgetnet.layers import Shape
 from budgetnet.recipe import Recipe
-from budgetnet.results import EpochResult, Machine, Outcome
+from budgetnet.results import BFLOAT16, FLOAT32, EpochResult, Machine, Outcome
 
 if TYPE_CHECKING:
     from budgetnet.dataset import DataSet, Split
@@ -28,7 +28,8 @@ class Job:
     """One training run. ``split``: "search" trains on the training part and judges on validation, "final" trains on
     all training images and judges on test. ``weights``: file that receives the final state dict (safetensors).
     ``images``: train on so many, a stratified part; None is all. ``beside``: further seeds that train in the same
-    steps, for a GPU that one small network leaves idle; the weights are those of ``seed``."""
+    steps, for a GPU that one small network leaves idle; the weights are those of ``seed``. ``bf16``: whether a "final"
+    job computes its steps in bfloat16, as one for "search" does wherever the hardware has it."""
 
     id: int
     architecture: Architecture
@@ -39,6 +40,7 @@ class Job:
     weights: str | None = None
     images: int | None = None
     beside: tuple[int, ...] = ()
+    bf16: bool = False
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -125,7 +127,7 @@ def run_job(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[
             std=data.std,
             seeds=job.seeds,
             device=device,
-            bf16=None if job.split == "search" else False,  # speed where it chooses, float32 where it reports
+            bf16=None if job.split == "search" else job.bf16,
             should_stop=should_stop,
         )
         done = 0
@@ -139,7 +141,7 @@ def run_job(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[
         if job.split == "final":
             for seed, model in zip(job.seeds, models, strict=True):
                 made = outcome(model, training, evaluation, data.mean, data.std, device=device)
-                yield SeedDone(job.id, seed, made, machine(device, len(job.seeds)))
+                yield SeedDone(job.id, seed, made, machine(device, len(job.seeds), job.bf16))
         if job.weights is not None:
             save_weights(models[0].state_dict(), Path(job.weights), job.architecture)
         yield Finished(job.id)
@@ -160,8 +162,8 @@ def _splits(spec: str, shape: Shape, split: str, images: int | None) -> tuple[Da
     return data, *(data.search_splits() if split == "search" else data.final_splits())
 
 
-def machine(device: str, together: int = 1) -> Machine:
-    """What trains here: versions, processor and threads, or the GPU."""
+def machine(device: str, together: int = 1, bf16: bool = False) -> Machine:
+    """What trains here: versions, processor and threads, or the GPU; and in which precision."""
     import torch
 
     return Machine(
@@ -173,6 +175,7 @@ def machine(device: str, together: int = 1) -> Machine:
         device=torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
         threads=torch.get_num_threads(),
         together=together,
+        precision=BFLOAT16 if bf16 else FLOAT32,
     )
 
 

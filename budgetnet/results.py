@@ -5,6 +5,7 @@ Every record writes itself as JSON and reads itself back; a reader raises ModelE
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import isfinite, sqrt
 from typing import Any
@@ -15,6 +16,7 @@ from budgetnet.statistics import Interval, mean, mean_interval, std, wilson
 
 LAST = 5  # epochs that must all reach the target
 MOST_THREADS = 4096
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,11 @@ class Machine:
     device: str  # "cpu", "mps", or the name of a GPU
     threads: int
     together: int = 1  # seeds that shared every step
+    precision: str = FLOAT32  # of the steps; evaluation is always in float32
 
     def __post_init__(self) -> None:
+        if self.precision not in (FLOAT32, BFLOAT16):
+            raise ModelError(f"precision must be {FLOAT32} or {BFLOAT16}, but is {self.precision}")
         if not 1 <= self.threads <= MOST_THREADS or self.together < 1:
             raise ModelError(
                 f"threads must be from 1 to {MOST_THREADS:,} and together at least 1, "
@@ -76,8 +81,19 @@ class Machine:
         threads = f"{self.threads} thread{'' if self.threads == 1 else 's'} of " if self.device == "cpu" else ""
         shared = f", {self.together} seeds together" if self.together > 1 else ""
         where = f"{threads}{self.processor if self.device == 'cpu' else self.device}{shared}"
+        steps = [] if self.precision == FLOAT32 else [f"steps in {self.precision}"]
         versions = (f"{name} {getattr(self, name)}" for name in ("budgetnet", "torch", "numba", "python"))
-        return ", ".join([*versions, where])
+        return ", ".join([*versions, where, *steps])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; the precision, younger than frozen models, only where it is not float32."""
+        values = asdict(self)
+        return {name: value for name, value in values.items() if (name, value) != ("precision", FLOAT32)}
+
+    @staticmethod
+    def from_dict(data: Any, place: str) -> Machine:
+        """Inverse of ``to_dict``. Raises ModelError."""
+        return record(Machine, place, {"precision": FLOAT32, **data} if isinstance(data, Mapping) else data)
 
 
 @dataclass(frozen=True)
@@ -140,7 +156,7 @@ class SeedRun:
             "seed": self.seed,
             "epochs": [epoch.to_dict() for epoch in self.epochs],
             "outcome": {**asdict(self.outcome), "wrong": [list(pair) for pair in self.outcome.wrong]},
-            "machine": asdict(self.machine),
+            "machine": self.machine.to_dict(),
         }
 
     @staticmethod
@@ -154,7 +170,7 @@ class SeedRun:
                 for n, epoch in enumerate(items(f"{place}.epochs", data["epochs"]))
             ),
             _outcome(f"{place}.outcome", data["outcome"]),
-            record(Machine, f"{place}.machine", data["machine"]),
+            Machine.from_dict(data["machine"], f"{place}.machine"),
         )
 
 

@@ -10,23 +10,28 @@ from torch import Tensor, nn
 
 from budgetnet.recipe import Recipe, learning_rate
 from budgetnet.stacked import Stacked
-from budgetnet.teacher import answers, divergence
+from budgetnet.teacher import divergence
 
 
 class Step:
     """Moves ``model`` by one batch, and ``average`` after it; ``step(images, labels)``.
 
     Whatever differs from step to step is in tensors that ``prepare`` fills, and nothing is read on the host, so that
-    the call can be recorded as a CUDA graph. ``totals`` (models, 2) sums, for each model, the losses and the images
-    classified correctly.
+    the call can be recorded as a CUDA graph. ``teach`` gives a teacher's logits for a batch. ``totals`` (models, 2)
+    sums, for each model, the losses and the images classified correctly.
     """
 
     def __init__(
-        self, model: nn.Module, average: nn.Module, recipe: Recipe, bf16: bool, teacher: nn.Module | None = None
+        self,
+        model: nn.Module,
+        average: nn.Module,
+        recipe: Recipe,
+        bf16: bool,
+        teach: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         device = next(model.parameters()).device
         self.totals = torch.zeros(model.size if isinstance(model, Stacked) else 1, 2, device=device)
-        self._model, self._recipe, self._bf16, self._teacher = model, recipe, bf16, teacher
+        self._model, self._recipe, self._bf16, self._teach = model, recipe, bf16, teach
         self._rate, self._drawn = torch.zeros(2, device=device)
         self._optimizer = make_optimizer(model, recipe, self._rate)
         self._follow = _follower(model, average, self._drawn)
@@ -56,10 +61,9 @@ class Step:
         losses = F.cross_entropy(
             outputs.flatten(0, -2), labels.flatten(), label_smoothing=recipe.label_smoothing, reduction="none"
         )
-        if self._teacher is None:
+        if self._teach is None:
             return losses
-        taught = answers(self._teacher, images, self._bf16)
-        apart = divergence(outputs, taught, recipe.temperature).flatten()
+        apart = divergence(outputs, self._teach(images), recipe.temperature).flatten()
         return (1 - recipe.distill) * losses + recipe.distill * apart
 
 

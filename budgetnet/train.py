@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ from budgetnet.recipe import Recipe, learning_rate
 from budgetnet.results import EpochResult, Outcome
 from budgetnet.stacked import Stacked
 from budgetnet.step import Step
-from budgetnet.teacher import load_teacher
+from budgetnet.teacher import answers, load_teacher
 
 POLL = 20  # batches between two looks at should_stop
 NEAR_TIE = 1e-4  # distance of two logits below which another order of additions may choose the other class
@@ -50,7 +51,8 @@ def train(
     caller's random state alone; initialising the model is the caller's. On CPU the same seed, machine and thread count
     give identical results. ``should_stop`` is asked every few batches; after a yes the generator just ends, and the
     weights are of no use. ``bf16`` computes the steps, never the evaluation, in bfloat16 where torch's autocast holds
-    that safe; None means if the device has instructions for it. Raises TrainingDiverged when the loss is not finite.
+    that safe; None means if the device has instructions for it, and so a teacher answers anyway. Raises
+    TrainingDiverged when the loss is not finite.
     """
     for (result,) in train_together(
         [model], recipe, training, evaluation,
@@ -83,7 +85,8 @@ def train_together(
     model = _as_one(models, device)
     average = copy.deepcopy(model) if recipe.ema else model
     teacher = load_teacher(recipe.teacher).to(device) if recipe.distill else None
-    step = Step(model, average, recipe, has_bf16(device) if bf16 is None else bf16, teacher)
+    teach = None if teacher is None else partial(answers, teacher, bf16=has_bf16(device))
+    step = Step(model, average, recipe, has_bf16(device) if bf16 is None else bf16, teach)
     take = Captured(step) if device.type == "cuda" else step
     for epoch in range(recipe.epochs):
         started = time.perf_counter()

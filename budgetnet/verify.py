@@ -20,7 +20,7 @@ from budgetnet.freeze import evidence_path, frozen_source, weights_path
 from budgetnet.jobs import EpochDone, Failed, Job, SeedDone, machine, run_job
 from budgetnet.modelfile import ModelFile
 from budgetnet.models import load, reason
-from budgetnet.results import Confirmation, EpochResult
+from budgetnet.results import BFLOAT16, Confirmation, EpochResult
 from budgetnet.source import RESIDUAL, needs_residual
 from budgetnet.standalone import answers, answers_alone
 from budgetnet.statistics import Interval, binomial_error, prediction_interval
@@ -235,7 +235,7 @@ def _retrained(evidence: Evidence) -> Iterator[Claim]:
     run = evidence.confirmation.runs[0]
     device = "cpu" if run.machine.device == "cpu" or not torch.cuda.is_available() else "cuda"
     with threads(run.machine.threads):
-        here = replace(machine(device), together=run.machine.together)
+        here = replace(machine(device), together=run.machine.together, precision=run.machine.precision)
         same = device == "cpu" and here == run.machine
         what = f"trained again from seed {run.seed}, "
         try:
@@ -268,7 +268,9 @@ def _retrained(evidence: Evidence) -> Iterator[Claim]:
 def _train_again(evidence: Evidence, device: str) -> tuple[list[EpochResult], tuple[tuple[int, int], ...]]:
     runs = evidence.confirmation.runs
     beside = tuple(run.seed for run in runs[1:]) if runs[0].machine.together > 1 and device == "cuda" else ()
-    job = Job(0, evidence.architecture, evidence.recipe, evidence.provenance.data, "final", runs[0].seed, beside=beside)
+    bf16 = runs[0].machine.precision == BFLOAT16
+    data = evidence.provenance.data
+    job = Job(0, evidence.architecture, evidence.recipe, data, "final", runs[0].seed, beside=beside, bf16=bf16)
     epochs: list[EpochResult] = []
     wrong: tuple[tuple[int, int], ...] = ()
     for event in run_job(job, device, lambda: False):

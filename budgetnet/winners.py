@@ -98,6 +98,7 @@ def confirm_winner(
     seeds: Sequence[int],
     executor: Executor,
     on_epoch: Callable[[int, EpochResult], None] | None = None,
+    bf16: bool = False,
 ) -> Confirmation:
     """Train a winner on all training images, once a seed; what is kept of it is not repeated, what ends is kept.
 
@@ -120,6 +121,7 @@ def confirm_winner(
             seeds=seeds,
             weights=weights,
             done=[run for seed, run in runs.items() if seed not in missing],
+            bf16=bf16,
             on_epoch=on_epoch,
             on_run=lambda run: winner.study.keep_run(winner.trial, run),
         )

@@ -10,6 +10,7 @@ import pytest
 
 from budgetnet.confirm import confirm
 from budgetnet.errors import WorkerError
+from budgetnet.executor import InProcess
 from budgetnet.jobs import EpochDone, Event, Failed, Finished, Job, SeedDone, Stopped
 from budgetnet.notation import parse
 from budgetnet.recipe import Recipe
@@ -81,6 +82,19 @@ def test_every_seed_is_trained_on_all_images_and_reported_in_order(tmp_path: Pat
     assert [(job.seed, job.weights) for job in executor.jobs] == [(0, str(weights)), (1, None), (2, None)]
     assert sorted(told) == [(seed, number) for seed in range(3) for number in (1, 2, 3)]
     assert (ended, executor.stopped, weights.read_text()) == ([0, 1, 2], [], "weights")
+
+
+def test_steps_in_bfloat16_are_asked_for_and_recorded(small_mnist: Path) -> None:
+    executor = Playback()
+    confirm(executor, NETWORK, RECIPE, data="mnist", seeds=[0, 1], bf16=True)
+    assert [job.bf16 for job in executor.jobs] == [True, True]
+    runs = {
+        bf16: confirm(InProcess("cpu"), NETWORK, RECIPE, data=str(small_mnist), seeds=[0], bf16=bf16).runs[0]
+        for bf16 in (False, True)
+    }
+    assert [runs[bf16].machine.precision for bf16 in (False, True)] == ["float32", "bfloat16"]
+    assert runs[False].epochs[0].train_loss != runs[True].epochs[0].train_loss
+    assert runs[False].epochs[0].train_loss == pytest.approx(runs[True].epochs[0].train_loss, abs=0.2)
 
 
 def test_a_gpu_takes_all_seeds_that_are_missing_in_one_job(tmp_path: Path) -> None:

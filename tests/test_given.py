@@ -42,6 +42,17 @@ def test_studies_may_lie_in_folders_of_a_common_name(
         assert run(monkeypatch, capsys, "trials", "--study", wrong)[0] == 2
 
 
+def test_bfloat16_is_refused_where_it_would_be_emulated(
+    here: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, capsys, "add", "4 M 6", "--study", "mine", "--data", str(small_mnist))[0] == 0
+    monkeypatch.setattr("budgetnet.train.has_bf16", lambda device: False)
+    confirm = ["confirm", "--study", "mine", "--trial", "0", "--bf16", "--device", "cpu"]
+    code, _, err = run(monkeypatch, capsys, *confirm)
+    assert (code, err) == (2, "error: --bf16 needs a processor that computes in bfloat16, but cpu is none\n")
+    assert open_study("mine").runs(0) == []
+
+
 def test_from_two_notations_to_a_report_and_a_class(
     here: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -92,6 +92,15 @@ def test_a_machine_in_words() -> None:
     words = "budgetnet 0.1.0, torch 2.11.0, numba 0.61.0, python 3.10.1, "
     assert str(MACHINE) == words + "1 thread of a processor"
     assert str(replace(MACHINE, device="H100", together=3)) == words + "H100, 3 seeds together"
+    assert str(replace(MACHINE, precision="bfloat16")) == words + "1 thread of a processor, steps in bfloat16"
+
+
+def test_the_precision_of_the_steps_is_recorded_where_it_is_not_float32() -> None:
+    fast = replace(run(0, 9_998), machine=replace(MACHINE, precision="bfloat16"))
+    assert "precision" not in run(0, 9_998).to_dict()["machine"]
+    assert fast.to_dict()["machine"]["precision"] == "bfloat16"
+    for each in (fast, run(0, 9_998)):
+        assert SeedRun.from_dict(each.to_dict()) == each
 
 
 @pytest.mark.parametrize(
@@ -110,6 +119,7 @@ def test_a_machine_in_words() -> None:
         ),
         (lambda run: run["outcome"].pop("wrong"), "outcome must have the fields train_correct, train_total, wrong"),
         (lambda run: run["machine"].update(threads="1"), r"machine\.threads must be a whole number, but is '1'"),
+        (lambda run: run["machine"].update(precision="int8"), "precision must be float32 or bfloat16, but is int8"),
         (lambda run: run["machine"].update(torch=2), r"machine\.torch must be a text, but is 2"),
         (lambda run: run.pop("machine"), r"runs\[0\] must have the fields seed, epochs, outcome, machine"),
     ],
