@@ -36,7 +36,7 @@ def _held(case: Case) -> str:
     if held.passes == 0:
         return f"{claim}: it is missed, and this network is no proof that the target can be held."
     if held.passes < held.n:
-        return f"{claim}: whether it holds depends on the seed; the lowest of the last {{last_epochs}} is {{lowest}}."
+        return f"{claim}: whether it holds depends on the seed; the lowest of the {{tail}} is {{lowest}}."
     return f"{claim}: from {{seeds}} nobody may conclude that it always does."
 
 
@@ -219,10 +219,8 @@ def block(case: Case) -> str:
 
 
 def _target(evidence: Evidence, facts: Mapping[str, Fact]) -> str:
-    text = (
-        "at least {target} of the test images in every one of the last {last} of {epochs}, "
-        "with fewer than {budget} params."
-    )
+    when = "the last" if evidence.last == 1 else "every one of the last {last}"
+    text = f"at least {{target}} of the test images in {when} of {{epochs}}, with fewer than {{budget}} params."
     return " ".join([fill(text, facts), *_said(evidence.provenance.aim, facts, "aim")])
 
 
@@ -239,14 +237,14 @@ def _figures(evidence: Evidence, facts: Mapping[str, Fact]) -> list[tuple[str, s
         "best train": "{best_train} (running figure of an epoch: changing weights, images as augmented)",
         "clean train": "{train} (mean of the last weights, images as they are)",
         "best test": "{best_test} (chosen on test, so it flatters)",
-        "lowest": "{lowest} in the last {last_epochs} of any seed",
+        "lowest": "{lowest} in the {tail} of any seed",
         "held": "{held}",
     }
     lines = [(key, fill(template, facts)) for key, template in entries.items()]
     written = Accuracies(evidence.confirmation.images)
     for run in evidence.confirmation.runs:
         tail = " ".join(written.bare(epoch.accuracy) for epoch in run.last(evidence.last))
-        lines.append((f"seed {run.seed}", f"{tail} % (last {facts['last_epochs']})"))
+        lines.append((f"seed {run.seed}", f"{tail} % ({facts['tail']})"))
     return lines
 
 

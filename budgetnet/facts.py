@@ -109,6 +109,7 @@ def _accuracies(runs: Confirmation, last: int) -> dict[str, Fact]:
         "epochs": Fact(plural(runs.epochs, "epoch"), runs.epochs),
         "last": Fact(count(last), last),
         "last_epochs": Fact(plural(last, "epoch"), last),
+        "tail": Fact("last epoch" if last == 1 else f"last {plural(last, 'epoch')}"),
         "mean": percent(runs.mean),
         "lowest": percent(min(runs.lowest(last))),
         "best_train": percent(runs.best_train),
