@@ -57,7 +57,10 @@ def confirm(
     device: DeviceOption = "auto",
     bf16: Annotated[
         bool,
-        typer.Option("--bf16", help="Compute the steps in bfloat16, as search does where it can; else in float32."),
+        typer.Option(
+            "--bf16",
+            help="Compute the steps in bfloat16, as search does; else as for the seeds that are kept, or in float32.",
+        ),
     ] = False,
     tensorboard: TensorboardOption = None,
     as_json: JsonOption = False,
@@ -68,6 +71,7 @@ def confirm(
 
     Example: budgetnet confirm --trial 42 --seeds 10
     """
+    from budgetnet.results import BFLOAT16
     from budgetnet.study import open_study
     from budgetnet.tensorboard import Runs, Seeds, check_folder
     from budgetnet.verdicts import confirmation_dict, confirmation_lines
@@ -76,9 +80,11 @@ def confirm(
     check_folder(tensorboard)
     winner = Winner.of(open_study(study, storage), trial)
     wanted, aim = seeds_of(seeds), _aim(winner, target, last)
+    if bf16:
+        winner = winner.in_precision(BFLOAT16)
     with Runs(tensorboard) as written:
         curves = Seeds.of(written, winner)
-        runs = _confirmed(winner, wanted, workers, device, quiet=as_json, also=curves.epoch, bf16=bf16)
+        runs = _confirmed(winner, wanted, workers, device, quiet=as_json, also=curves.epoch)
         curves.rest(runs)
     if as_json:
         typer.echo(json.dumps(confirmation_dict(runs, aim.target, aim.last)))
@@ -100,17 +106,16 @@ def _confirmed(
     *,
     quiet: bool,
     also: Callable[[int, EpochResult], None] = lambda seed, result: None,
-    bf16: bool = False,
 ) -> Confirmation:
     """The runs of all seeds; what is missing is trained, and kept even if a later one is interrupted. ``also`` is told
     every epoch."""
     from budgetnet.executor import check_bf16, choose_device, local
+    from budgetnet.results import BFLOAT16
     from budgetnet.winners import confirm_winner
 
-    device = choose_device(device)
-    if bf16:
+    device, missing = choose_device(device), winner.missing(seeds)
+    if missing and winner.precision == BFLOAT16:
         check_bf16(device)
-    missing = winner.missing(seeds)
     if not quiet:
         typer.echo(f"trial {winner.trial} of {winner.study.where.name}: {winner.architecture}")
         kept = len(seeds) - len(missing)
@@ -126,7 +131,7 @@ def _confirmed(
 
     executor: Executor = local(workers, device)
     try:
-        return confirm_winner(winner, seeds, executor, also if quiet else heard, bf16)
+        return confirm_winner(winner, seeds, executor, also if quiet else heard)
     except KeyboardInterrupt:
         kept = len(seeds) - len(winner.missing(seeds))
         stop(f"interrupted; {kept} of {len(seeds)} seeds are kept; go on with: {again()}", 130)

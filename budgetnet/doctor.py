@@ -131,7 +131,11 @@ def _cpu() -> list[Finding]:
     from budgetnet.train import has_bf16
 
     count = cores()
-    bf16 = "bfloat16 in hardware, used by search" if has_bf16("cpu") else "no bfloat16 in hardware, so float32"
+    bf16 = (
+        "bfloat16 in hardware, used by search and confirm --bf16"
+        if has_bf16("cpu")
+        else "no bfloat16 in hardware, so float32"
+    )
     return [Finding("cpu", f"{processor()}, {count} core{'' if count == 1 else 's'} usable, {bf16}")]
 
 

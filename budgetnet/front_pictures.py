@@ -203,6 +203,11 @@ def frontier(surveys: Sequence[Survey]) -> Picture:
             axes, inside, 10, GREY, 0.5, f"finished trials, validation ({len(inside)} of {len(finished)}, rest below)"
         )
         _winners(axes, champions)
+        for survey in surveys:
+            if survey.champion is not None:
+                where = (params(survey.champion.record), error(survey.champion.runs.mean))
+                name = survey.name.rpartition("/")[2].replace("_", " ")
+                axes.annotate(name, where, (-8, 0), textcoords="offset points", fontsize=8, ha="right", va="center")
         _public(axes, public)
         _scale(axes, [*map(params, finished), *(record.params for record in public)])
         accuracy_axis(axes, "test accuracy", accuracies)

@@ -16,11 +16,13 @@ from budgetnet.files import cache_dir
 
 STUDIES = Path("studies")
 DATABASE = "study.db"
+PLAIN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+NAME = f"{PLAIN}(/{PLAIN})?"
 
 
 @dataclass(frozen=True)
 class StudyPlace:
-    """Where a study is: its name, its folder, and the storage URL. A name may have folders in it: ``frontier/4000``."""
+    """Where a study is: its name, its folder, and the storage URL. The name may have a folder: ``frontier/4000``."""
 
     name: str
     folder: Path
@@ -56,11 +58,10 @@ class StudyPlace:
 
 
 def place(name: str, storage: str | None = None, root: Path = STUDIES) -> StudyPlace:
-    """The place of a study. Raises StudyError for a name that is no plain folder name, or a storage that is no URL."""
-    plain = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-    if not re.fullmatch(f"{plain}(/{plain})*", name):
+    """The place of a study. Raises StudyError for a name that is not like NAME, or a storage that is no URL."""
+    if not re.fullmatch(NAME, name):
         raise StudyError(
-            f"--study must be a plain name of letters, digits, '.', '_' and '-', or several with '/', but got {name!r}"
+            f"--study must be a plain name of letters, digits, '.', '_' and '-', or folder/name, but got {name!r}"
         )
     folder = root / name
     try:
@@ -72,9 +73,16 @@ def place(name: str, storage: str | None = None, root: Path = STUDIES) -> StudyP
 
 
 def names(root: Path = STUDIES) -> list[str]:
-    """Names of the studies that have a database in a folder of their own, the one written last at the end."""
-    found = [path for path in root.glob(f"**/{DATABASE}") if path.is_file() and path.parent != root]
-    return [path.parent.relative_to(root).as_posix() for path in sorted(found, key=lambda path: path.stat().st_mtime)]
+    """Names of the studies that have a database in a folder of their own, the one written last at the end.
+
+    What lies inside the folder of a study, such as a copy, is no other study.
+    """
+    flat = [path for path in root.glob(f"*/{DATABASE}") if path.is_file()]
+    homes = {path.parent for path in flat}
+    nested = [path for path in root.glob(f"*/*/{DATABASE}") if path.is_file() and path.parent.parent not in homes]
+    written = sorted([*flat, *nested], key=lambda path: path.stat().st_mtime)
+    found = [path.parent.relative_to(root).as_posix() for path in written]
+    return [name for name in found if re.fullmatch(NAME, name)]
 
 
 def newest(root: Path = STUDIES) -> str:

@@ -20,7 +20,7 @@ from budgetnet.study_pictures import study_pictures
 from budgetnet.survey import Champion, Survey, survey
 from budgetnet.table import receptive_field
 from budgetnet.winner_pictures import champion_pictures
-from budgetnet.words import plural, short
+from budgetnet.words import plural, short, the_last
 
 BEST = 20  # trials in the table
 
@@ -130,14 +130,14 @@ def _confirmed(found: Survey) -> Iterator[str]:
         "params>",
         "seeds>",
         "last epoch %>",
-        "lowest of last {} %>",
+        "lowest of {} %>",
         "held",
         "best epoch>",
         "network",
         "",
     )
     yield table(
-        tuple(each.format(found.aim.last) for each in columns),
+        tuple(each.format(the_last(found.aim.last)) for each in columns),
         [_confirmed_row(found.records[number], runs, found.aim) for number, runs in found.confirmed.items()],
     )
 
@@ -176,7 +176,7 @@ def _seeds(champion: Champion) -> Iterator[str]:
     columns = (
         "seed>",
         "last epoch, test %>",
-        f"lowest of the last {last} %>",
+        f"lowest of {the_last(last)} %>",
         "best epoch %>",
         "clean train %>",
         "held",

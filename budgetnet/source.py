@@ -272,6 +272,7 @@ def _broken(line: _Line) -> list[str]:
     """The line, or, where it is too long, its call with the arguments on a line of their own."""
     if len(line.text) <= COLUMNS:
         return [line.text]
-    start, arguments = line.code.removesuffix("),").split("(", 1)
+    start, rest = line.code.split("(", 1)
+    arguments, end = rest.rsplit(")", 1)
     indent = INDENT * line.depth
-    return [f"{indent}{start}(", f"{indent}{INDENT}{arguments}", f"{indent}),"]
+    return [f"{indent}{start}(", f"{indent}{INDENT}{arguments}", f"{indent}){end}"]

@@ -216,7 +216,8 @@ def open_study(name: str | None = None, storage: str | None = None, root: Path =
             database = storage_of(where)
             return Study(where, optuna.load_study(study_name=where.name, storage=database), database)
         except KeyError:
-            raise StudyError(f"no study {where.name!r} in {where.shown}") from None
+            have = ", ".join(sorted(optuna.get_all_study_names(database))) or "none"
+            raise StudyError(f"no study {where.name!r} in {where.shown}, which has {have}") from None
 
 
 def create_or_open(where: StudyPlace, settings: Settings) -> Study:

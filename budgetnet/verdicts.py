@@ -9,7 +9,7 @@ from typing import Any
 from budgetnet.comparison import Comparison
 from budgetnet.facts import standard_error
 from budgetnet.results import Confirmation
-from budgetnet.words import Accuracies, count, plural, probability, share, target_words
+from budgetnet.words import Accuracies, count, plural, probability, share, target_words, the_last
 
 # --- several seeds of one network -------------------------------------------------------------------------------------
 
@@ -27,8 +27,8 @@ def confirmation_lines(runs: Confirmation, target: float, last: int, width: int)
         "",
         f"last epoch: {written.bare(runs.mean)}{spread} % ({over}{between})",
         f"training images as they are: {written.percent(runs.clean_train)} (the same weights)",
-        f"lowest of {_the_last(last)}: {written.percent(min(runs.lowest(last)))}",
-        f"{target_words(target)} {'in' if last == 1 else 'in every one of'} {_the_last(last)}: {held.passes} of "
+        f"lowest of {the_last(last)}: {written.percent(min(runs.lowest(last)))}",
+        f"{target_words(target)} {'in' if last == 1 else 'in every one of'} {the_last(last)}: {held.passes} of "
         f"{plural(held.n, 'seed')} (95 % Wilson interval {share(held.interval.low)} to {share(held.interval.high)})",
         f"conclusion: {conclusion(runs, target, last)}",
     ]
@@ -93,10 +93,6 @@ def confirmation_dict(runs: Confirmation, target: float, last: int) -> dict[str,
         "conclusion": conclusion(runs, target, last),
         **runs.to_dict(),
     }
-
-
-def _the_last(count: int) -> str:
-    return "the last epoch" if count == 1 else f"the last {count} epochs"
 
 
 # --- one network against another --------------------------------------------------------------------------------------

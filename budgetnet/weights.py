@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
@@ -26,7 +27,10 @@ def save_weights(state: Mapping[str, Tensor], path: Path, architecture: Architec
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         said = None if architecture is None else {ARCHITECTURE: json.dumps(architecture.to_dict())}
-        save_file({name: tensor.contiguous().cpu().clone() for name, tensor in state.items()}, temporary, said)
+        copies = {
+            name: tensor.contiguous().cpu().clone() for name, tensor in state.items()
+        }  # shared ones under each name
+        save_file(copies, temporary, said)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -102,6 +106,9 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], name: str, pa
         more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
         raise ModelError(f"{path}: these are not the weights of {name}: {differences[0]}{more}")
     module.load_state_dict(weights, strict=True)
+    for key, tensor in module.state_dict().items():  # of one that layers share, the last name's was taken
+        if not torch.equal(tensor.cpu(), weights[key].cpu()):
+            raise ModelError(f"{path}: these are not the weights of {name}: {key} is shared, but its copies differ")
 
 
 def _form(tensor: Tensor) -> str:

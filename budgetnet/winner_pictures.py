@@ -10,7 +10,7 @@ import numpy as np
 
 from budgetnet.drawing import BLUE, INK, VERMILION, Picture, accuracy_axis, error, figure, legend_below, picture
 from budgetnet.survey import Champion
-from budgetnet.words import plural, target_words
+from budgetnet.words import plural, target_words, the_last
 
 SHOWN = 40  # misclassified images
 DARK = 64  # mean pixel below which images are light strokes on black, and are shown as ink on paper
@@ -46,7 +46,7 @@ def seeds(champion: Champion) -> Picture:
             color=VERMILION,
             linewidth=2,
             linestyle="--",
-            label=f"target {target_words(champion.aim.target)} in the last {plural(last, 'epoch')}",
+            label=f"target {target_words(champion.aim.target)} in {the_last(last)}",
         )
         axes.set_xlim(0.5, runs.epochs + 0.5)
         axes.set_xlabel("epoch")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import join
 
@@ -21,7 +21,7 @@ from budgetnet.lock import locked
 from budgetnet.modelfile import check_name, free_name
 from budgetnet.place import options_of
 from budgetnet.recipe import Recipe
-from budgetnet.results import Confirmation, EpochResult, SeedRun
+from budgetnet.results import BFLOAT16, FLOAT32, Confirmation, EpochResult, SeedRun
 from budgetnet.study import Study, TrialRecord, storage_errors
 
 MAX_SEEDS = 1000
@@ -37,6 +37,7 @@ class Winner:
     architecture: Architecture
     recipe: Recipe
     value: float | None
+    chosen: str | None = None  # precision of the steps of a confirmation; by default that of the seeds that are kept
 
     @staticmethod
     def of(study: Study, trial: int) -> Winner:
@@ -54,6 +55,22 @@ class Winner:
     def runs(self) -> dict[int, SeedRun]:
         """What is kept of its confirmation, by seed."""
         return {run.seed: run for run in self.study.runs(self.trial) if len(run.epochs) == self.recipe.epochs}
+
+    @property
+    def precision(self) -> str:
+        """Of the steps of its confirmation: one for all seeds."""
+        kept = {run.machine.precision for run in self.runs().values()}
+        return self.chosen or (kept.pop() if kept else FLOAT32)
+
+    def in_precision(self, chosen: str) -> Winner:
+        """The same, to be confirmed in this precision. Raises StudyError where it has seeds of another."""
+        for run in self.runs().values():
+            if run.machine.precision != chosen:
+                raise StudyError(
+                    f"trial {self.trial}: its seeds must all be trained in one precision, "
+                    f"but seed {run.seed} was trained in {run.machine.precision} and {chosen} is asked for"
+                )
+        return replace(self, chosen=chosen)
 
     def confirmation(self) -> Confirmation:
         """All seeds that are kept. Raises StudyError when there are none."""
@@ -98,11 +115,11 @@ def confirm_winner(
     seeds: Sequence[int],
     executor: Executor,
     on_epoch: Callable[[int, EpochResult], None] | None = None,
-    bf16: bool = False,
 ) -> Confirmation:
     """Train a winner on all training images, once a seed; what is kept of it is not repeated, what ends is kept.
 
-    Raises BudgetnetError; seeds that ended before stay with the study.
+    The steps have the precision of the seeds that are kept, or the one that ``in_precision`` chose. Raises
+    BudgetnetError; seeds that ended before stay with the study.
     """
     if not winner.missing(seeds):
         return _kept(winner, seeds)
@@ -121,7 +138,7 @@ def confirm_winner(
             seeds=seeds,
             weights=weights,
             done=[run for seed, run in runs.items() if seed not in missing],
-            bf16=bf16,
+            bf16=winner.precision == BFLOAT16,
             on_epoch=on_epoch,
             on_run=lambda run: winner.study.keep_run(winner.trial, run),
         )

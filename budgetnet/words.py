@@ -71,3 +71,8 @@ def short(value: object) -> str:
 def plural(n: int, noun: str) -> str:
     """``1 seed``, ``3 seeds``."""
     return f"{count(n)} {noun}{'' if n == 1 else 's'}"
+
+
+def the_last(count: int) -> str:
+    """``the last 5 epochs``."""
+    return "the last epoch" if count == 1 else f"the last {count} epochs"

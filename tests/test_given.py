@@ -38,7 +38,18 @@ def test_studies_may_lie_in_folders_of_a_common_name(
     assert (code, out.startswith("study frontier/500: 1 of 1 trials")) == (0, True)
     code, _, err = run(monkeypatch, capsys, "trials", "--study", "frontier/600")
     assert (code, err.endswith("under studies/ there is frontier/500, frontier/700\n")) == (2, True)
-    for wrong in ("frontier/", "/frontier", "frontier/../x", "frontier//x", "frontier/.x"):
+    (here / "studies" / "frontier" / "500" / "copy").mkdir()
+    (here / "studies" / "frontier" / "500" / "copy" / "study.db").write_bytes(b"")
+    (here / "studies" / ".trash").mkdir()
+    (here / "studies" / ".trash" / "study.db").write_bytes(b"")
+    assert open_study().where.name == "frontier/700"  # neither is a study
+    (here / "elsewhere").mkdir()
+    (here / "studies" / "frontier" / "700").rename(here / "elsewhere" / "700")
+    (here / "studies" / "linked").symlink_to(here / "elsewhere")
+    code, _, err = run(monkeypatch, capsys, "trials")  # a folder that was moved: Optuna's study has its old name
+    told = "no study 'linked/700' in studies/linked/700/study.db, which has frontier/700\n"
+    assert (code, err.endswith(told)) == (2, True)
+    for wrong in ("a/b/c", "frontier/", "/frontier", "frontier/../x", "frontier//x", "frontier/.x"):
         assert run(monkeypatch, capsys, "trials", "--study", wrong)[0] == 2
 
 
@@ -47,10 +58,27 @@ def test_bfloat16_is_refused_where_it_would_be_emulated(
 ) -> None:
     assert run(monkeypatch, capsys, "add", "4 M 6", "--study", "mine", "--data", str(small_mnist))[0] == 0
     monkeypatch.setattr("budgetnet.train.has_bf16", lambda device: False)
-    confirm = ["confirm", "--study", "mine", "--trial", "0", "--bf16", "--device", "cpu"]
+    confirm = ["confirm", "--study", "mine", "--trial", "0", "--device", "cpu", "--bf16"]
     code, _, err = run(monkeypatch, capsys, *confirm)
-    assert (code, err) == (2, "error: --bf16 needs a processor that computes in bfloat16, but cpu is none\n")
+    assert (code, err) == (2, "error: steps in bfloat16 need a processor that computes so, but cpu is none\n")
     assert open_study("mine").runs(0) == []
+
+
+def test_all_seeds_of_a_trial_are_trained_in_one_precision(
+    here: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("budgetnet.train.has_bf16", lambda device: True)  # emulated, if need be
+    kind = ["--study", "mine", "--data", str(small_mnist), "--epochs", "1"]
+    confirm = ["confirm", "--study", "mine", "--device", "cpu", "--workers", "0", "--trial"]
+    for network in ("4 M 6", "6 M 4"):
+        assert run(monkeypatch, capsys, "add", network, *kind)[0] == 0
+    assert run(monkeypatch, capsys, *confirm, "0", "--seeds", "1")[0] == 0
+    code, _, err = run(monkeypatch, capsys, *confirm, "0", "--seeds", "2", "--bf16")
+    told = "but seed 0 was trained in float32 and bfloat16 is asked for\n"
+    assert (code, err.endswith(told)) == (2, True)
+    assert run(monkeypatch, capsys, *confirm, "1", "--seeds", "1", "--bf16")[0] == 0
+    assert run(monkeypatch, capsys, *confirm, "1", "--seeds", "2")[0] == 0  # goes on as it began
+    assert [run.machine.precision for run in open_study("mine").runs(1)] == ["bfloat16", "bfloat16"]
 
 
 def test_from_two_notations_to_a_report_and_a_class(

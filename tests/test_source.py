@@ -72,6 +72,7 @@ def test_source_passes_ruff(tmp_path_factory: pytest.TempPathFactory, drawn: lis
         "[64x300x300] c101x103:16384/2%2 | gap 1x1:10",  # arguments do not fit behind the name
         "[64x300x300] r101x103:1638/2%2 | gap 1x1:10",  # neither do comments
         "[1x28x28 bias] v8 | gap fc:10",
+        "[64x300x300] c101x103:16384^2%2 | gap 1x1:10",  # nor does a variable's
     ],
 )
 def test_long_lines_are_broken_like_ruff_breaks_them(tmp_path: Path, notation: str) -> None:

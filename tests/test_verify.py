@@ -94,14 +94,17 @@ class Folder:
 def original(small_mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Folder:
     """Two networks, each trained from two seeds and frozen; to be copied, never changed."""
     folder = Folder(tmp_path_factory.mktemp("original"))
-    data = load_data(str(small_mnist))
     for name, notation in NETWORKS.items():
-        provenance = Provenance("tiny", 4, 8000, 7, str(small_mnist), 0.4321, data.mean, data.std, analysis=(SENTENCE,))
-        weights = tmp_path_factory.mktemp("run") / "weights.safetensors"
-        network = parse(notation)
-        found = confirm(InProcess(), network, RECIPE, data=str(small_mnist), seeds=SEEDS, weights=weights)
-        assert freeze(network, RECIPE, found, provenance, weights, out=folder.model).name == name
+        add_model(folder, name, notation, small_mnist, tmp_path_factory.mktemp("run"))
     return folder
+
+
+def add_model(folder: Folder, name: str, notation: str, data: Path, trained: Path, *, bf16: bool = False) -> None:
+    """Train a network from both seeds and freeze it. ``trained``: an empty folder."""
+    known, network, weights = load_data(str(data)), parse(notation), trained / "weights.safetensors"
+    provenance = Provenance("tiny", 4, 8000, 7, str(data), 0.4321, known.mean, known.std, analysis=(SENTENCE,))
+    found = confirm(InProcess(), network, RECIPE, data=str(data), seeds=SEEDS, weights=weights, bf16=bf16)
+    assert freeze(network, RECIPE, found, provenance, weights, out=folder.model).name == name
 
 
 @pytest.fixture
@@ -118,6 +121,20 @@ def broken(claims: list[Claim]) -> list[int]:
 def changed_run(runs: Confirmation, **changes: Any) -> Confirmation:
     """The first seed recorded otherwise."""
     return Confirmation((replace(runs.runs[0], **changes), *runs.runs[1:]))
+
+
+def test_a_looped_network_trained_in_bfloat16_holds_and_trains_again_to_the_bit(
+    small_mnist: Path, tmp_path: Path
+) -> None:
+    folder = Folder(tmp_path)
+    (tmp_path / "run").mkdir()
+    add_model(folder, PLAIN, "4 c6^2 M s8^2", small_mnist, tmp_path / "run", bf16=True)
+    claims = list(verify(folder.model, PLAIN, retrain=True))
+    assert [(claim.what, claim.found) for claim in claims if not claim.holds] == []
+    # 44; 216 + 12, 324 once, 2 · 12; 54 + 12, 48 + 16; 72 and 64 once, 2 · (16 + 16); 90 params
+    assert "1,040 params" in claims[1].what
+    assert claims[-1].what.endswith("every epoch is the same to the last bit")
+    assert "steps in bfloat16" in folder.model.read_text("utf-8")
 
 
 # --- what holds -------------------------------------------------------------------------------------------------------
