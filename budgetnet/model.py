@@ -4,81 +4,71 @@ from torch import Tensor, nn
 
 
 class Model_1(nn.Module):
-    """(N, 1, 28, 28) images → (N, 10) logits, 7,790 params.
+    """(N, 1, 28, 28) images → (N, 10) logits, 24,958 params.
 
-    Target: at least 99.4 % of the test images in every one of the last 5 of 15 epochs, with fewer than 8,000 params.
-    This is the task's own target, asked of a first search with the defaults: it shows what these reach before anything
-    is tuned.
+    Target: at least 99.4 % of the test images in the last of 15 epochs, with fewer than 30,000 params. The first
+    question is the structure alone: whether a network trained plainly, with one constant learning rate and without
+    augmentation, can end at 99.4 % at all, and what depth and field that takes. The budget comes after it.
 
-    Result: 99.46 ± 0.08 % (mean ± standard deviation of the last epoch over 10 seeds, 10,000 test images).
-        params       7,790 / 8,000
-        MACs         1,193,310
-        activations  14,896 at the peak
-        best train   99.42 % (running figure of an epoch: changing weights, images as augmented)
-        clean train  99.50 % (mean of the last weights, images as they are)
-        best test    99.63 % (chosen on test, so it flatters)
-        lowest       99.32 % in the last 5 epochs of any seed
-        held         8 of 10 seeds
-        seed 0       99.45 99.44 99.49 99.47 99.46 % (last 5 epochs)
-        seed 1       99.38 99.37 99.37 99.40 99.42 % (last 5 epochs)
-        seed 2       99.44 99.43 99.50 99.54 99.54 % (last 5 epochs)
-        seed 3       99.45 99.47 99.48 99.45 99.45 % (last 5 epochs)
-        seed 4       99.45 99.43 99.45 99.45 99.43 % (last 5 epochs)
-        seed 5       99.48 99.50 99.55 99.48 99.47 % (last 5 epochs)
-        seed 6       99.34 99.33 99.33 99.33 99.32 % (last 5 epochs)
-        seed 7       99.56 99.60 99.61 99.63 99.62 % (last 5 epochs)
-        seed 8       99.45 99.45 99.47 99.44 99.46 % (last 5 epochs)
-        seed 9       99.50 99.54 99.47 99.46 99.46 % (last 5 epochs)
+    Result: 99.43 ± 0.08 % (mean ± standard deviation of the last epoch over 10 seeds, 10,000 test images).
+        params       24,958 / 30,000
+        MACs         5,696,710
+        activations  24,192 at the peak
+        best train   99.76 % (running figure of an epoch: changing weights, images as augmented)
+        clean train  99.85 % (mean of the last weights, images as they are)
+        best test    99.54 % (chosen on test, so it flatters)
+        lowest       99.31 % in the last epoch of any seed
+        held         7 of 10 seeds
+        seed 0       99.54 % (last epoch)
+        seed 1       99.32 % (last epoch)
+        seed 2       99.37 % (last epoch)
+        seed 3       99.53 % (last epoch)
+        seed 4       99.52 % (last epoch)
+        seed 5       99.41 % (last epoch)
+        seed 6       99.40 % (last epoch)
+        seed 7       99.31 % (last epoch)
+        seed 8       99.45 % (last epoch)
+        seed 9       99.45 % (last epoch)
 
     Analysis:
-    - The target held in 8 of 10 seeds (95 % Wilson interval of the share of seeds: 49.0 % to 94.3 %): whether it holds
-      depends on the seed; the lowest of the last 5 epochs is 99.32 %.
+    - The target held in 7 of 10 seeds (95 % Wilson interval of the share of seeds: 39.7 % to 89.2 %): whether it holds
+      depends on the seed; the lowest of the last epoch is 99.31 %.
     - Between seeds the last epoch varies by 0.08 points (standard deviation); the 95 % interval of its mean, by
-      Student's t, is 99.41 to 99.52 %.
-    - No overfitting beyond noise: on images as they are, the last weights classify 99.50 % of the training and 99.46 %
-      of the test images, 0.04 points apart, within two standard errors of 10,000 images (0.07 points each).
-    - Flat: mean test accuracy is 99.45 % at the first and 99.46 % at the last of the 5 epochs, no further apart than
-      one standard error of 10,000 images (0.07 points).
-    - Steady: no seed moved by more than 0.11 points within the last 5 epochs. Naming each seed's best epoch instead of
-      its last would flatter it by 0.03 points on average.
-    - It uses 7,790 / 8,000 params, 97.4 % of the budget, nearly all of it; 210 are left.
-    - A cell of the last map (7 × 7) sees 36 × 36 pixels of the 28 × 28 image: wide enough for the whole image, before
-      the head joins the cells.
-    - The mean lies above the target, yet not every seed holds it; the task asks for every one of the last epochs, so it
-      is not solved.
+      Student's t, is 99.37 to 99.49 %.
+    - Mild overfitting: on images as they are, the last weights classify 99.85 % of the training and 99.43 % of the test
+      images, 0.42 points apart, beyond two standard errors of 10,000 images (0.08 points each).
+    - It uses 24,958 / 30,000 params, 83.2 % of the budget; 5,042 are left.
+    - A cell of the last map (6 × 6) sees 22 × 22 pixels of the 28 × 28 image: a part; only the head joins the parts to
+      the whole.
+    - The makers of MNIST fitted each digit into a box, and the 22 × 22 pixels that a cell of the last map sees cover
+      that box.
 
     Receptive field:
-        layer      kind                output  jump  sees
-        stem.0     Conv2d 3 × 3       28 × 28     1     3
-        stage1.0   Conv2d 3 × 3       28 × 28     1     5
-        stage2.0   MaxPool2d 2 × 2    14 × 14     2     6
-        stage2.1   Conv2d 3 × 3       14 × 14     2    10
-        stage2.4   Conv2d 1 × 1       14 × 14     2    10
-        stage2.7   Conv2d 3 × 3       14 × 14     2    14
-        stage2.10  Conv2d 1 × 1       14 × 14     2    14
-        stage2.13  Conv2d 3 × 3       14 × 14     2    18
-        stage2.16  Conv2d 1 × 1       14 × 14     2    18
-        stage3.0   MaxPool2d 2 × 2      7 × 7     4    20
-        stage3.1   Conv2d 3 × 3         7 × 7     4    28
-        stage3.4   Conv2d 3 × 3         7 × 7     4    36
-        head.0     AdaptiveAvgPool2d    1 × 1    28    60
-        head.1     Conv2d 1 × 1         1 × 1    28    60
+        layer     kind                output  jump  sees
+        stem.0    Conv2d 5 × 5       24 × 24     1     5
+        stage1.0  Conv2d 3 × 3       24 × 24     1     7
+        stage1.3  Conv2d 3 × 3       24 × 24     1     9
+        stage2.0  MaxPool2d 2 × 2    12 × 12     2    10
+        stage2.1  Conv2d 3 × 3       10 × 10     2    14
+        stage2.4  Conv2d 3 × 3         8 × 8     2    18
+        stage2.7  Conv2d 3 × 3         6 × 6     2    22
+        head.0    AdaptiveAvgPool2d    1 × 1    12    32
+        head.2    Linear                  10    12    32
 
     Origin:
-        study       mnist-8000, trial 4, search seed 0, validation accuracy 99.39 %
+        study       step_1_skeleton, trial 69, search seed 1, validation accuracy 99.33 %
         data        mnist; retrained on all training images, seeds 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; test read once an
                     epoch, to report
-        network     c11 c8 M s19 s18 s18 M c17 c16
+        network     5x5:19 c21 c21 M 26 25 25 | gap fc:10
         input       pixels from 0 to 1, less 0.1307, over 0.3081
-        recipe      learning_rate=0.27806805154242614, batch_size=128, epochs=15, optimizer=sgd, momentum=0.9,
-                    nesterov=True, weight_decay=0.00026892550160276973, schedule=onecycle, warmup=0.2, step_size=6,
-                    gamma=0.1, rotation=10.465932368959063, scale=0.032413424337056455, shift=0.117152934573149,
-                    shear=0.0009345382806884794, fill=0.0, flip=False, label_smoothing=0.06, ema=0.999
+        recipe      learning_rate=0.02, batch_size=64, epochs=15, optimizer=sgd, momentum=0.9, nesterov=False,
+                    weight_decay=0.0, schedule=constant, warmup=0.2, step_size=6, gamma=0.1, rotation=0.0, scale=0.0,
+                    shift=0.0, shear=0.0, fill=0.0, flip=False, label_smoothing=0.0, ema=0.0
         trained by  budgetnet 0.1.0, torch 2.15.0, numba 0.68.1, python 3.11.7, 1 thread of Intel(R) Xeon(R) Processor
         weights     Model_1.safetensors, of seed 0, the first, after its last epoch
-                    sha256 c20e1286ca5a748f01b95bcd255a5930e7afcf2eb81ce38fde54c8e12aaaf696
+                    sha256 00a8ed839ba7a713d2386fa64f526538ac102cb730aae702fbd1198ddd4fedba
         evidence    Model_1.json, all that was recorded
-                    sha256 af9087d5fdb29c3bb24fececba0964f8f30d39eec4655a7f8838aac1131cbb3f
+                    sha256 163e094e4c6742fbac13837b64971eb4bdbd67ab4bf0ccdbba364d5499b708cc
     """
 
     input_shape = (1, 28, 28)
@@ -86,56 +76,159 @@ class Model_1(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(1, 11, 3, padding=1, bias=False),  #             28 × 28, jump  1, receptive field  3
-            nn.BatchNorm2d(11),
+            nn.Conv2d(1, 19, 5, bias=False),  #             24 × 24, jump  1, receptive field  5
+            nn.BatchNorm2d(19),
             nn.ReLU(),
         )
         self.stage1 = nn.Sequential(
-            nn.Conv2d(11, 8, 3, padding=1, bias=False),  #             28 × 28, jump  1, receptive field  5
-            nn.BatchNorm2d(8),
+            nn.Conv2d(19, 21, 3, padding=1, bias=False),  # 24 × 24, jump  1, receptive field  7
+            nn.BatchNorm2d(21),
+            nn.ReLU(),
+            nn.Conv2d(21, 21, 3, padding=1, bias=False),  # 24 × 24, jump  1, receptive field  9
+            nn.BatchNorm2d(21),
             nn.ReLU(),
         )
         self.stage2 = nn.Sequential(
-            nn.MaxPool2d(2),  #                                        14 × 14, jump  2, receptive field  6
-            nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False),  #    14 × 14, jump  2, receptive field 10
-            nn.BatchNorm2d(8),
+            nn.MaxPool2d(2),  #                             12 × 12, jump  2, receptive field 10
+            nn.Conv2d(21, 26, 3, bias=False),  #            10 × 10, jump  2, receptive field 14
+            nn.BatchNorm2d(26),
             nn.ReLU(),
-            nn.Conv2d(8, 19, 1, bias=False),  #                        14 × 14, jump  2, receptive field 10
-            nn.BatchNorm2d(19),
+            nn.Conv2d(26, 25, 3, bias=False),  #              8 × 8, jump  2, receptive field 18
+            nn.BatchNorm2d(25),
             nn.ReLU(),
-            nn.Conv2d(19, 19, 3, padding=1, groups=19, bias=False),  # 14 × 14, jump  2, receptive field 14
-            nn.BatchNorm2d(19),
-            nn.ReLU(),
-            nn.Conv2d(19, 18, 1, bias=False),  #                       14 × 14, jump  2, receptive field 14
-            nn.BatchNorm2d(18),
-            nn.ReLU(),
-            nn.Conv2d(18, 18, 3, padding=1, groups=18, bias=False),  # 14 × 14, jump  2, receptive field 18
-            nn.BatchNorm2d(18),
-            nn.ReLU(),
-            nn.Conv2d(18, 18, 1, bias=False),  #                       14 × 14, jump  2, receptive field 18
-            nn.BatchNorm2d(18),
-            nn.ReLU(),
-        )
-        self.stage3 = nn.Sequential(
-            nn.MaxPool2d(2),  #                                          7 × 7, jump  4, receptive field 20
-            nn.Conv2d(18, 17, 3, padding=1, bias=False),  #              7 × 7, jump  4, receptive field 28
-            nn.BatchNorm2d(17),
-            nn.ReLU(),
-            nn.Conv2d(17, 16, 3, padding=1, bias=False),  #              7 × 7, jump  4, receptive field 36
-            nn.BatchNorm2d(16),
+            nn.Conv2d(25, 25, 3, bias=False),  #              6 × 6, jump  2, receptive field 22
+            nn.BatchNorm2d(25),
             nn.ReLU(),
         )
         self.head = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),  #                                  1 × 1, jump 28, receptive field 60
-            nn.Conv2d(16, 10, 1),  #                                     1 × 1, jump 28, receptive field 60
+            nn.AdaptiveAvgPool2d(1),  #                       1 × 1, jump 12, receptive field 32
             nn.Flatten(),
+            nn.Linear(25, 10),
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 1, 28, 28) images → (N, 10) logits."""
-        x = self.stem(x)  #              (N, 11, 28, 28)
-        x = self.stage1(x)  #            (N, 8, 28, 28)
-        x = self.stage2(x)  #            (N, 18, 14, 14)
-        x = self.stage3(x)  #            (N, 16, 7, 7)
+        x = self.stem(x)  #              (N, 19, 24, 24)
+        x = self.stage1(x)  #            (N, 21, 24, 24)
+        x = self.stage2(x)  #            (N, 25, 6, 6)
+        logits: Tensor = self.head(x)  # (N, 10)
+        return logits
+
+
+class Model_2(nn.Module):
+    """(N, 1, 28, 28) images → (N, 10) logits, 7,594 params.
+
+    Target: at least 99.4 % of the test images in every one of the last 5 of 15 epochs, with fewer than 8,000 params.
+    The skeleton of Model_1 has 24,958 params; now the budget is 8,000. The recipe stays that of Model_1, so the
+    difference is what the budget costs.
+
+    Result: 99.30 ± 0.08 % (mean ± standard deviation of the last epoch over 10 seeds, 10,000 test images).
+        params       7,594 / 8,000
+        MACs         949,162
+        activations  12,168 at the peak
+        best train   99.54 % (running figure of an epoch: changing weights, images as augmented)
+        clean train  99.69 % (mean of the last weights, images as they are)
+        best test    99.48 % (chosen on test, so it flatters)
+        lowest       99.18 % in the last 5 epochs of any seed
+        held         0 of 10 seeds
+        seed 0       99.26 99.30 99.40 99.34 99.32 % (last 5 epochs)
+        seed 1       99.32 99.32 99.31 99.26 99.31 % (last 5 epochs)
+        seed 2       99.28 99.33 99.26 99.32 99.25 % (last 5 epochs)
+        seed 3       99.29 99.24 99.29 99.30 99.24 % (last 5 epochs)
+        seed 4       99.34 99.24 99.23 99.39 99.48 % (last 5 epochs)
+        seed 5       99.20 99.34 99.32 99.37 99.33 % (last 5 epochs)
+        seed 6       99.26 99.21 99.31 99.21 99.35 % (last 5 epochs)
+        seed 7       99.24 99.24 99.18 99.27 99.30 % (last 5 epochs)
+        seed 8       99.44 99.25 99.28 99.34 99.25 % (last 5 epochs)
+        seed 9       99.21 99.32 99.29 99.20 99.22 % (last 5 epochs)
+
+    Analysis:
+    - The target held in 0 of 10 seeds (95 % Wilson interval of the share of seeds: 0.0 % to 27.8 %): it is missed, and
+      this network is no proof that the target can be held.
+    - Between seeds the last epoch varies by 0.08 points (standard deviation); the 95 % interval of its mean, by
+      Student's t, is 99.25 to 99.36 %.
+    - Mild overfitting: on images as they are, the last weights classify 99.69 % of the training and 99.30 % of the test
+      images, 0.39 points apart, beyond two standard errors of 10,000 images (0.08 points each).
+    - Flat: mean test accuracy is 99.28 % at the first and 99.30 % at the last of the 5 epochs, no further apart than
+      one standard error of 10,000 images (0.08 points).
+    - Unsteady: one seed moved by 0.25 points within the last 5 epochs. Naming each seed's best epoch instead of its
+      last would flatter it by 0.06 points on average.
+    - It uses 7,594 / 8,000 params, 94.9 % of the budget; 406 are left.
+    - A cell of the last map (5 × 5) sees 22 × 22 pixels of the 28 × 28 image: a part; only the head joins the parts to
+      the whole.
+    - Changed against Model_1: 7 c11 M 14 14 14 13 | gap fc:10 (7,594 params) for 5x5:19 c21 c21 M 26 25 25 | gap fc:10
+      (24,958); the same recipe.
+    - Over 10 shared seeds it ends 0.12 points below Model_1: larger than the noise between seeds (95 % interval -0.20
+      to -0.05 points, paired by seed, p 0.004) and between images: of the first shared seed's networks, 23 test images
+      only this one classifies correctly, 45 only Model_1 (McNemar's exact p 0.010).
+
+    Receptive field:
+        layer      kind                output  jump  sees
+        stem.0     Conv2d 3 × 3       26 × 26     1     3
+        stage1.0   Conv2d 3 × 3       26 × 26     1     5
+        stage2.0   MaxPool2d 2 × 2    13 × 13     2     6
+        stage2.1   Conv2d 3 × 3       11 × 11     2    10
+        stage2.4   Conv2d 3 × 3         9 × 9     2    14
+        stage2.7   Conv2d 3 × 3         7 × 7     2    18
+        stage2.10  Conv2d 3 × 3         5 × 5     2    22
+        head.0     AdaptiveAvgPool2d    1 × 1    10    30
+        head.2     Linear                  10    10    30
+
+    Origin:
+        study       step_2_budget, trial 15, search seed 2, validation accuracy 99.24 %
+        data        mnist; retrained on all training images, seeds 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; test read once an
+                    epoch, to report
+        network     7 c11 M 14 14 14 13 | gap fc:10
+        input       pixels from 0 to 1, less 0.1307, over 0.3081
+        recipe      learning_rate=0.02, batch_size=64, epochs=15, optimizer=sgd, momentum=0.9, nesterov=False,
+                    weight_decay=0.0, schedule=constant, warmup=0.2, step_size=6, gamma=0.1, rotation=0.0, scale=0.0,
+                    shift=0.0, shear=0.0, fill=0.0, flip=False, label_smoothing=0.0, ema=0.0
+        trained by  budgetnet 0.1.0, torch 2.15.0, numba 0.68.1, python 3.11.7, 1 thread of Intel(R) Xeon(R) Processor
+        weights     Model_2.safetensors, of seed 0, the first, after its last epoch
+                    sha256 9e93e422b8ba1054924d149611a5a91a4e224bcbeaffaedecd6e6f3d2fb6afc4
+        evidence    Model_2.json, all that was recorded
+                    sha256 04a040eae8e542775956bad228cf11413cbc452a430613ae71f45d1bd33fc974
+    """
+
+    input_shape = (1, 28, 28)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, 7, 3, bias=False),  #             26 × 26, jump  1, receptive field  3
+            nn.BatchNorm2d(7),
+            nn.ReLU(),
+        )
+        self.stage1 = nn.Sequential(
+            nn.Conv2d(7, 11, 3, padding=1, bias=False),  # 26 × 26, jump  1, receptive field  5
+            nn.BatchNorm2d(11),
+            nn.ReLU(),
+        )
+        self.stage2 = nn.Sequential(
+            nn.MaxPool2d(2),  #                            13 × 13, jump  2, receptive field  6
+            nn.Conv2d(11, 14, 3, bias=False),  #           11 × 11, jump  2, receptive field 10
+            nn.BatchNorm2d(14),
+            nn.ReLU(),
+            nn.Conv2d(14, 14, 3, bias=False),  #             9 × 9, jump  2, receptive field 14
+            nn.BatchNorm2d(14),
+            nn.ReLU(),
+            nn.Conv2d(14, 14, 3, bias=False),  #             7 × 7, jump  2, receptive field 18
+            nn.BatchNorm2d(14),
+            nn.ReLU(),
+            nn.Conv2d(14, 13, 3, bias=False),  #             5 × 5, jump  2, receptive field 22
+            nn.BatchNorm2d(13),
+            nn.ReLU(),
+        )
+        self.head = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),  #                      1 × 1, jump 10, receptive field 30
+            nn.Flatten(),
+            nn.Linear(13, 10),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 1, 28, 28) images → (N, 10) logits."""
+        x = self.stem(x)  #              (N, 7, 26, 26)
+        x = self.stage1(x)  #            (N, 11, 26, 26)
+        x = self.stage2(x)  #            (N, 13, 5, 5)
         logits: Tensor = self.head(x)  # (N, 10)
         return logits
