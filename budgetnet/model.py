@@ -232,3 +232,130 @@ class Model_2(nn.Module):
         x = self.stage2(x)  #            (N, 13, 5, 5)
         logits: Tensor = self.head(x)  # (N, 10)
         return logits
+
+
+class Model_3(nn.Module):
+    """(N, 1, 28, 28) images → (N, 10) logits, 7,594 params.
+
+    Target: at least 99.4 % of the test images in every one of the last 5 of 15 epochs, with fewer than 8,000 params.
+    The network of Model_2 ended at 99.30 ± 0.08 % and held the target in 0 of 10 seeds. It stays as it is, to the
+    parameter; whether it can generalise beyond that, by training alone, is the question of this step.
+
+    Result: 99.56 ± 0.03 % (mean ± standard deviation of the last epoch over 10 seeds, 10,000 test images).
+        params       7,594 / 8,000
+        MACs         949,162
+        activations  12,168 at the peak
+        best train   99.41 % (running figure of an epoch: changing weights, images as augmented)
+        clean train  99.62 % (mean of the last weights, images as they are)
+        best test    99.62 % (chosen on test, so it flatters)
+        lowest       99.50 % in the last 5 epochs of any seed
+        held         10 of 10 seeds
+        seed 0       99.52 99.50 99.57 99.55 99.58 % (last 5 epochs)
+        seed 1       99.55 99.58 99.56 99.61 99.62 % (last 5 epochs)
+        seed 2       99.51 99.52 99.50 99.50 99.52 % (last 5 epochs)
+        seed 3       99.54 99.53 99.56 99.58 99.58 % (last 5 epochs)
+        seed 4       99.58 99.58 99.56 99.57 99.57 % (last 5 epochs)
+        seed 5       99.55 99.57 99.54 99.54 99.53 % (last 5 epochs)
+        seed 6       99.52 99.50 99.55 99.54 99.57 % (last 5 epochs)
+        seed 7       99.59 99.60 99.58 99.60 99.59 % (last 5 epochs)
+        seed 8       99.51 99.50 99.53 99.52 99.51 % (last 5 epochs)
+        seed 9       99.54 99.54 99.56 99.57 99.54 % (last 5 epochs)
+
+    Analysis:
+    - The target held in 10 of 10 seeds (95 % Wilson interval of the share of seeds: 72.2 % to 100.0 %): from 10 seeds
+      nobody may conclude that it always does.
+    - Between seeds the last epoch varies by 0.03 points (standard deviation); the 95 % interval of its mean, by
+      Student's t, is 99.54 to 99.59 %.
+    - No overfitting beyond noise: on images as they are, the last weights classify 99.62 % of the training and 99.56 %
+      of the test images, 0.06 points apart, within two standard errors of 10,000 images (0.07 points each).
+    - Flat: mean test accuracy is 99.54 % at the first and 99.56 % at the last of the 5 epochs, no further apart than
+      one standard error of 10,000 images (0.07 points).
+    - Steady: no seed moved by more than 0.08 points within the last 5 epochs. Naming each seed's best epoch instead of
+      its last would flatter it by 0.01 points on average.
+    - It uses 7,594 / 8,000 params, 94.9 % of the budget; 406 are left.
+    - A cell of the last map (5 × 5) sees 22 × 22 pixels of the 28 × 28 image: a part; only the head joins the parts to
+      the whole.
+    - Changed against Model_2: [bn-silu] 7 c11 M 14 14 14 13 | gap fc:10 (7,594 params) for 7 c11 M 14 14 14 13 | gap
+      fc:10 (7,594); in the recipe learning_rate 0.02 → 0.302, momentum 0.9 → 0.9008, nesterov False → True,
+      weight_decay 0 → 0.0001769, schedule constant → onecycle, warmup 0.2 → 0.1676, rotation 0 → 13.38, scale 0 →
+      0.1385, shift 0 → 0.02038, shear 0 → 0.1075, ema 0 → 0.995, teacher none →
+      studies/step_3_generalise/teacher.safetensors#54547b938dd5, distill 0 → 0.6, temperature 2 → 4.
+    - Over 10 shared seeds it ends 0.26 points above Model_2: larger than the noise between seeds (95 % interval +0.20
+      to +0.31 points, paired by seed, p < 0.001) and between images: of the first shared seed's networks, 41 test
+      images only this one classifies correctly, 15 only Model_2 (McNemar's exact p < 0.001).
+    - Its teacher, the skeleton of the first step, takes part in training alone: what is frozen has 7,594 params and
+      needs none.
+
+    Receptive field:
+        layer      kind                output  jump  sees
+        stem.0     Conv2d 3 × 3       26 × 26     1     3
+        stage1.0   Conv2d 3 × 3       26 × 26     1     5
+        stage2.0   MaxPool2d 2 × 2    13 × 13     2     6
+        stage2.1   Conv2d 3 × 3       11 × 11     2    10
+        stage2.4   Conv2d 3 × 3         9 × 9     2    14
+        stage2.7   Conv2d 3 × 3         7 × 7     2    18
+        stage2.10  Conv2d 3 × 3         5 × 5     2    22
+        head.0     AdaptiveAvgPool2d    1 × 1    10    30
+        head.2     Linear                  10    10    30
+
+    Origin:
+        study       step_3_generalise, trial 15, search seed 3, validation accuracy 99.50 %
+        data        mnist; retrained on all training images, seeds 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; test read once an
+                    epoch, to report
+        network     [bn-silu] 7 c11 M 14 14 14 13 | gap fc:10
+        input       pixels from 0 to 1, less 0.1307, over 0.3081
+        recipe      learning_rate=0.30196253661462086, batch_size=64, epochs=15, optimizer=sgd,
+                    momentum=0.900803298865912, nesterov=True, weight_decay=0.00017686836923384318, schedule=onecycle,
+                    warmup=0.16759799922082813, step_size=6, gamma=0.1, rotation=13.37595007939789,
+                    scale=0.1385378487644216, shift=0.020383304069786928, shear=0.10748687398891471, fill=0.0,
+                    flip=False, label_smoothing=0.0, ema=0.995,
+                    teacher=studies/step_3_generalise/teacher.safetensors#54547b938dd5, distill=0.6, temperature=4.0
+        trained by  budgetnet 0.1.0, torch 2.15.0, numba 0.68.1, python 3.11.7, 1 thread of Intel(R) Xeon(R) Processor
+        weights     Model_3.safetensors, of seed 0, the first, after its last epoch
+                    sha256 2dbc46f1da4cfab5740af685331c8ff9500e16a406d3615d57c1ef360bb69cd3
+        evidence    Model_3.json, all that was recorded
+                    sha256 244e4ab042aaa06182a197566fa076d62f001c9b7312213524d959a27ec54c4c
+    """
+
+    input_shape = (1, 28, 28)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, 7, 3, bias=False),  #             26 × 26, jump  1, receptive field  3
+            nn.BatchNorm2d(7),
+            nn.SiLU(),
+        )
+        self.stage1 = nn.Sequential(
+            nn.Conv2d(7, 11, 3, padding=1, bias=False),  # 26 × 26, jump  1, receptive field  5
+            nn.BatchNorm2d(11),
+            nn.SiLU(),
+        )
+        self.stage2 = nn.Sequential(
+            nn.MaxPool2d(2),  #                            13 × 13, jump  2, receptive field  6
+            nn.Conv2d(11, 14, 3, bias=False),  #           11 × 11, jump  2, receptive field 10
+            nn.BatchNorm2d(14),
+            nn.SiLU(),
+            nn.Conv2d(14, 14, 3, bias=False),  #             9 × 9, jump  2, receptive field 14
+            nn.BatchNorm2d(14),
+            nn.SiLU(),
+            nn.Conv2d(14, 14, 3, bias=False),  #             7 × 7, jump  2, receptive field 18
+            nn.BatchNorm2d(14),
+            nn.SiLU(),
+            nn.Conv2d(14, 13, 3, bias=False),  #             5 × 5, jump  2, receptive field 22
+            nn.BatchNorm2d(13),
+            nn.SiLU(),
+        )
+        self.head = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),  #                      1 × 1, jump 10, receptive field 30
+            nn.Flatten(),
+            nn.Linear(13, 10),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 1, 28, 28) images → (N, 10) logits."""
+        x = self.stem(x)  #              (N, 7, 26, 26)
+        x = self.stage1(x)  #            (N, 11, 26, 26)
+        x = self.stage2(x)  #            (N, 13, 5, 5)
+        logits: Tensor = self.head(x)  # (N, 10)
+        return logits
