@@ -199,7 +199,7 @@ def test_rf_of_a_frozen_class_needs_no_torch() -> None:
 def test_the_readmes_table_is_what_rf_prints() -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     (block,) = (part for part in readme.split("```") if "stem.0     Conv" in part)
-    printed = str(Inspection.of("Model_1").table).splitlines()
+    printed = str(Inspection.of("Model_3").table).splitlines()
     shown = [line for line in block.strip().splitlines() if "[…" not in line]
     assert len(shown) > 15
     assert [line for line in shown if line not in printed] == []

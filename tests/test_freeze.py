@@ -52,7 +52,7 @@ class Workshop:
     def freeze(self, network: Architecture = NETWORK, runs: Confirmation = THREE, **options: Any) -> Frozen:
         weights = self.folder / "run" / "weights.safetensors"
         weights.parent.mkdir(exist_ok=True)
-        save_file(build(network, 0).state_dict(), weights)
+        save_file({key: tensor.clone() for key, tensor in build(network, 0).state_dict().items()}, weights)
         origin = options.pop("origin", PROVENANCE)
         return freeze(network, Recipe(epochs=6), runs, origin, weights, **{"out": self.out, **options})
 
