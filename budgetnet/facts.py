@@ -11,7 +11,7 @@ from budgetnet.results import Confirmation
 from budgetnet.sentences import Fact
 from budgetnet.source import times
 from budgetnet.statistics import CONFIDENCE, binomial_error, mean
-from budgetnet.words import Accuracies, count, plural, probability, share, short, target_words
+from budgetnet.words import Accuracies, count, plural, probability, share, short, target_words, the_last
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _accuracies(runs: Confirmation, last: int) -> dict[str, Fact]:
         "epochs": Fact(plural(runs.epochs, "epoch"), runs.epochs),
         "last": Fact(count(last), last),
         "last_epochs": Fact(plural(last, "epoch"), last),
-        "tail": Fact("last epoch" if last == 1 else f"last {plural(last, 'epoch')}"),
+        "tail": Fact(the_last(last).removeprefix("the ")),
         "mean": percent(runs.mean),
         "lowest": percent(min(runs.lowest(last))),
         "best_train": percent(runs.best_train),

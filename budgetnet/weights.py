@@ -27,9 +27,8 @@ def save_weights(state: Mapping[str, Tensor], path: Path, architecture: Architec
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         said = None if architecture is None else {ARCHITECTURE: json.dumps(architecture.to_dict())}
-        copies = {
-            name: tensor.contiguous().cpu().clone() for name, tensor in state.items()
-        }  # shared ones under each name
+        # a tensor that layers share is written under each of its names, so each needs a copy of its own
+        copies = {name: tensor.contiguous().cpu().clone() for name, tensor in state.items()}
         save_file(copies, temporary, said)
         os.replace(temporary, path)
     finally:

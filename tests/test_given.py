@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -40,9 +41,13 @@ def test_studies_may_lie_in_folders_of_a_common_name(
     assert (code, err.endswith("under studies/ there is frontier/500, frontier/700\n")) == (2, True)
     (here / "studies" / "frontier" / "500" / "copy").mkdir()
     (here / "studies" / "frontier" / "500" / "copy" / "study.db").write_bytes(b"")
+    (here / "studies" / "flat" / "copy").mkdir(parents=True)
+    for home in ("flat", "flat/copy"):
+        (here / "studies" / home / "study.db").write_bytes(b"")
+    os.utime(here / "studies" / "flat" / "study.db", (0, 0))
     (here / "studies" / ".trash").mkdir()
     (here / "studies" / ".trash" / "study.db").write_bytes(b"")
-    assert open_study().where.name == "frontier/700"  # neither is a study
+    assert open_study().where.name == "frontier/700"  # none of the later ones is a study
     (here / "elsewhere").mkdir()
     (here / "studies" / "frontier" / "700").rename(here / "elsewhere" / "700")
     (here / "studies" / "linked").symlink_to(here / "elsewhere")
