@@ -68,11 +68,12 @@ class Stem(_Strict):
 class Stage(_Strict):
     """Blocks at one resolution. ``downsample``: how the stage is entered; the first stage is not asked.
 
-    ``squeeze``: width of a 1x1 block that follows a pooling, relative to the block before; 0 is none. ``loops``: how
-    often one more convolution, always the same, is applied after the last block; residual blocks have none.
+    ``depth`` 0 leaves nothing of a stage but its pooling. ``squeeze``: width of a 1x1 block that follows a pooling,
+    relative to the block before; 0 is none. ``loops``: how often one more convolution, always the same, is applied
+    after the last block; residual blocks have none.
     """
 
-    depth: Annotated[Dimension, dimension(whole(1, 32))] = Dimension((1,))
+    depth: Annotated[Dimension, dimension(whole(0, 32))] = Dimension((1,))
     width: Annotated[Dimension, dimension(real(0.01, 100))] = Dimension((1.0,))
     block: Annotated[Dimension, dimension(one_of(*BLOCKS))] = Dimension(("plain",))
     kernel: Annotated[Dimension, dimension(kernel_size)] = Dimension(((3, 3),))
@@ -268,7 +269,7 @@ class _Pieces:
                 stride=stride,
                 loops=loops if index == depth - 1 else 0,
             )
-        if kind == "residual":  # blocks of one width need no 1x1 shortcut between them
+        if kind == "residual" and depth:  # blocks of one width need no 1x1 shortcut between them
             self.widths[-(self._blocks - first) :] = [Width(tuple(range(first, self._blocks)), width)]
 
     def _add(self, width: float, **fields: Any) -> None:

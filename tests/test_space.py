@@ -18,6 +18,7 @@ from budgetnet.cost import cost
 from budgetnet.dimension import Dimension, RandomDraw
 from budgetnet.errors import ArchitectureError, BudgetError, SpaceError
 from budgetnet.layers import AdaptivePool
+from budgetnet.notation import write
 from budgetnet.space import SearchSpace, load_space, parse_space, space_names
 from budgetnet.study import Settings
 from tests.tiny import TINY
@@ -96,6 +97,17 @@ def test_loops_stand_behind_the_last_block_of_a_stage_and_residual_blocks_have_n
     stages = [{"depth": 2, "loops": 3, "padding": "same"}, {"depth": 2, "loops": 3, "block": "residual"}]
     space = parse_space({"name": "mine", "network": {"stages": stages}}, "mine.yaml")
     assert [block.loops for block in space.draw(RandomDraw(0)).template.blocks] == [0, 0, 3, 0, 0]
+
+
+def test_a_stage_of_depth_zero_is_its_pooling_alone() -> None:
+    stages = [
+        {"depth": 0},
+        {"depth": 0, "block": "residual"},
+        {"depth": 2, "width": 2.0},
+        {"depth": 0, "downsample": "stride"},
+    ]
+    space = parse_space({"name": "mine", "network": {"stages": stages}}, "mine.yaml")
+    assert write(space.draw(RandomDraw(0)).template) == "1000 M M 2000 2000"
 
 
 def test_requirements_name_what_is_missed() -> None:
