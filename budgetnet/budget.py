@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, inf
 
-from budgetnet.architecture import MOST_CHANNELS, Architecture
+from budgetnet.architecture import Architecture
 from budgetnet.cost import Cost, cost_by_width
 from budgetnet.errors import BudgetError
+from budgetnet.pieces import MOST_CHANNELS
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from budgetnet.architecture import Architecture
-from budgetnet.layers import Again, Call, Layer, Part, Residual, Shape, shape_after, shapes_along
+from budgetnet.graph import shape_after, shapes_along
+from budgetnet.layers import Again, Call, Layer, Part, Residual, Shape
 
 
 class ResidualSum(nn.Module):

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from budgetnet.layers import ACTIVATIONS, Activation, AdaptivePool, Conv, Layer, Linear, Pool, bare
+from budgetnet.graph import bare
+from budgetnet.layers import ACTIVATIONS, Activation, AdaptivePool, Conv, Layer, Linear, Pool
 from budgetnet.traced import Attention, Broadcast, Elementwise, Norm, Product, Taken, TransposedConv
 
 if TYPE_CHECKING:

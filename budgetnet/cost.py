@@ -8,9 +8,12 @@ from functools import lru_cache
 from math import prod
 from operator import le
 
-from budgetnet.architecture import Architecture, Block, Form, Head, Style, Transition, piece_graph, piece_shape
+from budgetnet.architecture import Architecture
 from budgetnet.errors import ArchitectureError
-from budgetnet.layers import Graph, Shape, input_shapes, shapes_of
+from budgetnet.expansion import piece_graph, piece_shape
+from budgetnet.graph import Graph, input_shapes, shapes_of
+from budgetnet.layers import Shape
+from budgetnet.pieces import Block, Form, Head, Style, Transition
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from pydantic import BeforeValidator
 
-from budgetnet.architecture import Pair
+from budgetnet.pieces import Pair
 
 Scalar = bool | int | float | str | Pair | None
 

@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from budgetnet.architecture import Architecture, Block, Form, Style, Transition, piece_graph, piece_shape
+from budgetnet.architecture import Architecture
 from budgetnet.errors import ArchitectureError
-from budgetnet.layers import Concat, Conv, Flatten, Graph, Layer, Linear, Shape, bare, input_shapes, shapes_of
+from budgetnet.expansion import piece_graph, piece_shape
+from budgetnet.graph import Graph, bare, input_shapes, shapes_of
+from budgetnet.layers import Concat, Conv, Flatten, Layer, Linear, Shape
+from budgetnet.pieces import Block, Form, Style, Transition
 from budgetnet.traced import Attention, Product, Taken, TransposedConv
 from budgetnet.views import Adaptive, Interval, Slide, View
 

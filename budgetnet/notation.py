@@ -17,17 +17,10 @@ from __future__ import annotations
 
 import re
 
-from budgetnet.architecture import (
-    Architecture,
-    Block,
-    Head,
-    Pair,
-    Style,
-    Transition,
-    same_padding,
-)
+from budgetnet.architecture import Architecture
 from budgetnet.errors import ArchitectureError
 from budgetnet.layers import ACTIVATIONS, Shape
+from budgetnet.pieces import Block, Head, Pair, Style, Transition, same_padding
 
 _KINDS = {"": "plain", "s": "separable", "r": "residual"}
 _LETTERS = {kind: letter for letter, kind in _KINDS.items()}

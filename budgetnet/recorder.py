@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from budgetnet.errors import ArchitectureError, ModelError, TraceError
-from budgetnet.layers import Counted, Graph, Layer, Node, Shape
+from budgetnet.graph import Counted, Graph, Node
+from budgetnet.layers import Layer, Shape
 from budgetnet.layout import BATCH, Layout
 from budgetnet.made import Made, Result
 from budgetnet.meaning import KNOWN, as_map, meaning

@@ -12,22 +12,8 @@ from dataclasses import dataclass
 
 from budgetnet.architecture import Architecture
 from budgetnet.fields import Field, fields_of
-from budgetnet.layers import (
-    Call,
-    Conv,
-    Layer,
-    Linear,
-    Part,
-    Pool,
-    Residual,
-    Shape,
-    bare,
-    input_shapes,
-    origins_of,
-    shape_after,
-    shapes_along,
-    shapes_of,
-)
+from budgetnet.graph import bare, input_shapes, origins_of, shape_after, shapes_along, shapes_of
+from budgetnet.layers import Call, Conv, Layer, Linear, Part, Pool, Residual, Shape
 
 COLUMNS = 120
 INDENT = "    "

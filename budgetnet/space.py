@@ -15,18 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from budgetnet.architecture import (
-    BLOCKS,
-    NORMS,
-    POOLS,
-    Architecture,
-    Block,
-    Head,
-    Pair,
-    Style,
-    Transition,
-    same_padding,
-)
+from budgetnet.architecture import Architecture
 from budgetnet.budget import Limits, Width, fit
 from budgetnet.cost import Cost, cost
 from budgetnet.dimension import Dimension, FixedDraw, RandomDraw, Suggester, dimension, kernel_size, one_of, real, whole
@@ -34,6 +23,7 @@ from budgetnet.errors import ArchitectureError, BudgetError, RecipeError, SpaceE
 from budgetnet.fields import extent, feature_field
 from budgetnet.files import parse_yaml
 from budgetnet.layers import ACTIVATIONS
+from budgetnet.pieces import BLOCKS, NORMS, POOLS, Block, Head, Pair, Style, Transition, same_padding
 from budgetnet.recipe import Recipe
 
 DRAWS = 3000  # random shapes looked at before a budget is called out of reach

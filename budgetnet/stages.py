@@ -8,7 +8,8 @@ from typing import Any
 
 from budgetnet.architecture import Architecture
 from budgetnet.cost import alive
-from budgetnet.layers import Shape, input_shapes, shapes_of
+from budgetnet.graph import input_shapes, shapes_of
+from budgetnet.layers import Shape
 from budgetnet.notation import write_rooms
 
 

@@ -16,7 +16,8 @@ from budgetnet.columns import COLUMNS, sides, times, type_name
 from budgetnet.cost import peak_activations
 from budgetnet.errors import ModelError
 from budgetnet.fields import Axis, Field, extent, fields_of, image_axis
-from budgetnet.layers import AdaptivePool, Conv, Flatten, Graph, Layer, Node, Pool, Shape, bare, input_shapes, shapes_of
+from budgetnet.graph import Graph, Node, bare, input_shapes, shapes_of
+from budgetnet.layers import AdaptivePool, Conv, Flatten, Layer, Pool, Shape
 from budgetnet.markup import paragraph, table
 from budgetnet.notation import parse
 from budgetnet.traced import Pad, Taken, TransposedConv

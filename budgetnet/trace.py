@@ -18,7 +18,8 @@ import torch
 from torch import fx, nn
 
 from budgetnet.errors import ModelError, TraceError
-from budgetnet.layers import Graph, Shape, shapes_of
+from budgetnet.graph import Graph, shapes_of
+from budgetnet.layers import Shape
 from budgetnet.layout import Layout
 from budgetnet.operators import torch_layer
 from budgetnet.recorder import Recorder, reason, run, used_graph, zeros

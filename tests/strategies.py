@@ -8,21 +8,11 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from budgetnet.architecture import (
-    BLOCKS,
-    NORMS,
-    POOLS,
-    Architecture,
-    Block,
-    Head,
-    Pair,
-    Style,
-    Transition,
-    piece_shape,
-    same_padding,
-)
+from budgetnet.architecture import Architecture
 from budgetnet.errors import ArchitectureError
+from budgetnet.expansion import piece_shape
 from budgetnet.layers import ACTIVATIONS, Shape
+from budgetnet.pieces import BLOCKS, NORMS, POOLS, Block, Head, Pair, Style, Transition, same_padding
 
 DROPOUTS = st.just(0.0) | st.floats(0.0, 0.9)
 

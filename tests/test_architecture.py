@@ -8,32 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budgetnet.architecture import (
-    Architecture,
-    Block,
-    Head,
-    Style,
-    Transition,
-    expand,
-    piece_shape,
-    same_padding,
-)
+from budgetnet.architecture import Architecture
 from budgetnet.errors import ArchitectureError
-from budgetnet.layers import (
-    Activation,
-    AdaptivePool,
-    Again,
-    BatchNorm,
-    Conv,
-    Dropout,
-    Flatten,
-    Linear,
-    Pool,
-    Residual,
-    bare,
-    shapes_of,
-)
+from budgetnet.expansion import expand, piece_shape
+from budgetnet.graph import bare, shapes_of
+from budgetnet.layers import Activation, AdaptivePool, Again, BatchNorm, Conv, Dropout, Flatten, Linear, Pool, Residual
 from budgetnet.notation import parse
+from budgetnet.pieces import Block, Head, Style, Transition, same_padding
 from tests.strategies import architectures, blocks
 
 RELU = Activation("relu")

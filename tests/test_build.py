@@ -15,7 +15,7 @@ from budgetnet.audit import audit, fvcore_counts
 from budgetnet.build import build
 from budgetnet.cost import Cost, cost
 from budgetnet.errors import AuditError
-from budgetnet.layers import shapes_of
+from budgetnet.graph import shapes_of
 from budgetnet.notation import parse
 from tests.networks import A2, B10, PARAMS
 from tests.strategies import architectures

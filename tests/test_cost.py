@@ -12,23 +12,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from budgetnet.architecture import Architecture, Block, Head, Style, Transition
+from budgetnet.architecture import Architecture
 from budgetnet.cost import Cost, cost, graph_cost, peak_activations
 from budgetnet.errors import ArchitectureError
-from budgetnet.layers import (
-    Activation,
-    Add,
-    BatchNorm,
-    Concat,
-    Conv,
-    Flatten,
-    Graph,
-    Linear,
-    Node,
-    Shape,
-    shapes_of,
-)
+from budgetnet.graph import Graph, Node, shapes_of
+from budgetnet.layers import Activation, Add, BatchNorm, Concat, Conv, Flatten, Linear, Shape
 from budgetnet.notation import parse
+from budgetnet.pieces import Block, Head, Style, Transition
 from tests.networks import PARAMS
 from tests.strategies import architectures
 

@@ -18,13 +18,14 @@ import pytest
 import yaml
 
 from budgetnet import plan, samplers
-from budgetnet.architecture import Architecture, Block, Head
+from budgetnet.architecture import Architecture
 from budgetnet.candidates import Candidate
 from budgetnet.coordinator import Ended, Search, Started
 from budgetnet.cost import cost
 from budgetnet.dimension import Dimension, FixedDraw, RandomDraw
 from budgetnet.errors import BudgetError, SpaceError
 from budgetnet.lock import locked
+from budgetnet.pieces import Block, Head
 from budgetnet.plan import Request, make_pruner
 from budgetnet.samplers import make_sampler
 from budgetnet.space import load_space, parse_space, space_folders, space_names

@@ -14,7 +14,8 @@ from budgetnet.architecture import Architecture
 from budgetnet.build import build, construct
 from budgetnet.errors import ArchitectureError
 from budgetnet.fields import Axis, Field, extent, feature_field, fields_of, image_axis
-from budgetnet.layers import AdaptivePool, Concat, Conv, Layer, Node, Pool
+from budgetnet.graph import Node
+from budgetnet.layers import AdaptivePool, Concat, Conv, Layer, Pool
 from budgetnet.notation import parse
 from tests.networks import A2, B1, B3, B7, B8, B10
 from tests.strategies import architectures

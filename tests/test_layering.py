@@ -19,8 +19,9 @@ PACKAGE = Path(budgetnet.__file__).parent
 
 LAYERS = {
     **dict.fromkeys(("errors", "statistics", "views", "markup", "public_records"), 0),
-    **dict.fromkeys(("layers", "recipe", "files", "checked", "results", "sentences", "extras"), 1),
-    **dict.fromkeys(("architecture", "notation", "dimension", "comparison", "words", "traced", "layout"), 2),
+    **dict.fromkeys(("layers", "graph", "recipe", "files", "checked", "results", "sentences", "extras"), 1),
+    **dict.fromkeys(("pieces", "expansion", "architecture", "notation"), 2),
+    **dict.fromkeys(("dimension", "comparison", "words", "traced", "layout"), 2),
     **dict.fromkeys(("cost", "fields", "budget"), 3),
     **dict.fromkeys(("build", "trace", "recorder", "meaning", "operators", "arrangements", "products", "made"), 4),
     **dict.fromkeys(("audit", "data", "dataset", "kernels", "readers", "space", "table", "weights", "columns"), 5),

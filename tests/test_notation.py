@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budgetnet.architecture import Architecture, Block, Head, Style, Transition
+from budgetnet.architecture import Architecture
 from budgetnet.errors import ArchitectureError
 from budgetnet.notation import parse, parse_pair, parse_shape, write
+from budgetnet.pieces import Block, Head, Style, Transition
 from tests.networks import PARAMS
 from tests.strategies import architectures
 

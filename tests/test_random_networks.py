@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from budgetnet.errors import TraceError
 from budgetnet.fields import fields_of
-from budgetnet.layers import shapes_of
+from budgetnet.graph import shapes_of
 from budgetnet.trace import trace
 from budgetnet.views import Interval
 

@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 
 import budgetnet
 from budgetnet import plan, samplers
-from budgetnet.architecture import Style
 from budgetnet.build import build
 from budgetnet.cli import app, main
 from budgetnet.drawing import THEME
 from budgetnet.layers import ACTIVATIONS
 from budgetnet.notation import parse
+from budgetnet.pieces import Style
 from budgetnet.source import class_source
 from budgetnet.space import load_space
 from budgetnet.table import receptive_field

@@ -11,12 +11,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from budgetnet.architecture import Architecture, Block, Head, Style, Transition, same_padding
+from budgetnet.architecture import Architecture
 from budgetnet.build import build
 from budgetnet.cost import graph_cost
 from budgetnet.errors import ArchitectureError, ModelError, TraceError
 from budgetnet.fields import extent, fields_of
-from budgetnet.layers import AdaptivePool, Conv, Counted, Flatten, Graph, Pool, Shape, shapes_of
+from budgetnet.graph import Counted, Graph, shapes_of
+from budgetnet.layers import AdaptivePool, Conv, Flatten, Pool, Shape
+from budgetnet.pieces import Block, Head, Style, Transition, same_padding
 from budgetnet.trace import trace, unused_params
 from budgetnet.traced import Elementwise, Norm
 

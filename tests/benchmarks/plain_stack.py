@@ -103,7 +103,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset, Subset
 from training import MEAN, STD, unpack
 
-from budgetnet.architecture import Architecture, Block, Transition, same_padding
+from budgetnet.architecture import Architecture
 from budgetnet.budget import Limits
 from budgetnet.build import build
 from budgetnet.coordinator import Ended, Progressed, Started, opened
@@ -113,6 +113,7 @@ from budgetnet.dimension import RandomDraw, Suggester
 from budgetnet.errors import ArchitectureError, BudgetError, TrainingDiverged
 from budgetnet.executor import Executor, local
 from budgetnet.jobs import EpochDone, Failed, Finished, Job
+from budgetnet.pieces import Block, Transition, same_padding
 from budgetnet.plan import Request
 from budgetnet.recipe import Recipe
 from budgetnet.results import EpochResult

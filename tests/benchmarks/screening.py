@@ -28,11 +28,12 @@ from collections.abc import Callable
 from statistics import mean, median, stdev
 from time import perf_counter
 
-from budgetnet.architecture import Architecture, Block, Transition, same_padding
+from budgetnet.architecture import Architecture
 from budgetnet.budget import Limits, Width, fit
 from budgetnet.cost import cost
 from budgetnet.errors import ArchitectureError, BudgetError
 from budgetnet.fields import extent, feature_field
+from budgetnet.pieces import Block, Transition, same_padding
 
 CANDIDATES = 5_000  # a round
 FITS = 500
