@@ -38,6 +38,7 @@ class VisionSet:
     first_label: int = 0
     sideways: bool = False
     class_names: tuple[str, ...] = ()  # where the class has none
+    or_unpacked: bool = False  # torchvision takes the files unpacked, too, and then whatever their checksum was
 
     @property
     def place(self) -> str:
@@ -47,7 +48,7 @@ class VisionSet:
 
 def _mnist_like(factory: str) -> VisionSet:
     files = [f"{part}-{kind}-ubyte.gz" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
-    return VisionSet(factory, (TRAIN,), TEST, tuple(files), f"{factory}/raw")
+    return VisionSet(factory, (TRAIN,), TEST, tuple(files), f"{factory}/raw", or_unpacked=True)
 
 
 def _emnist(split: str) -> VisionSet:

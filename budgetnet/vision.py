@@ -228,4 +228,5 @@ def _wanted(item: VisionSet) -> str:
     about, _, _ = (getattr(torchvision.datasets, item.factory).__doc__ or "").partition("\n\n")
     page = re.search(r"<(https?://[^\s>]+)>", about)
     source = f" from {page[1]}" if page else ""
-    return f"put {', '.join(item.files)}{source} into {folder_of_sets() / item.place}"
+    files = f"{', '.join(item.files)}{source}{', as published or unpacked,' if item.or_unpacked else ''}"
+    return f"put {files} into {folder_of_sets() / item.place}"

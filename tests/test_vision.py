@@ -113,9 +113,8 @@ def test_the_message_says_what_to_put_where_and_nothing_is_left_behind(name: str
         load(name)
     message = str(caught.value)
     files, folder = ", ".join(SETS[name].files), "/".join(filter(None, (str(cache), SETS[name].place)))
-    assert re.fullmatch(
-        rf"{name}: cannot be downloaded \(.+\); put {re.escape(files)}( from http\S+)? into {folder}", message
-    )
+    put = rf"put {re.escape(files)}( from http\S+)?(, as published or unpacked,)?"
+    assert re.fullmatch(rf"{name}: cannot be downloaded \(.+\); {put} into {folder}", message)
     assert ".download-" not in message
     assert [path.name for path in cache.parent.rglob("*")] == ["torchvision", vision.LOCK]
 
@@ -175,6 +174,20 @@ def test_gz_files_of_fashion_mnist_are_unpacked_and_the_test_part_only_when_it_i
     assert test.labels.tolist() == list(range(10))
     with pytest.raises(DataError, match=r"^fashion-mnist: images must be 1×28×28, but are 1×6×6$"):
         load("fashion-mnist", image_shape=(1, 28, 28))
+
+
+@pytest.mark.parametrize("name", ["fashion-mnist", "kmnist"])
+def test_files_that_somebody_packed_anew_are_taken_once_unpacked(name: str, cache: Path) -> None:
+    images, labels = noise(12, 6, 6), np.arange(12, dtype=np.uint8) % 10
+    raw = cache / SETS[name].place
+    for part in ("train", "t10k"):
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            laid(raw / f"{part}-{kind}-ubyte.gz", gzip.compress(idx(array)))
+    with pytest.raises(DataError, match=r", as published or unpacked, into "):
+        load(name)
+    for path in sorted(raw.iterdir()):
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+    assert np.array_equal(load(name).final_splits()[0].images[:, 0].numpy(), images)
 
 
 def test_letters_of_emnist_start_at_zero_and_stand_upright(cache: Path) -> None:
