@@ -21,7 +21,7 @@ from budgetnet.drawing import (
 )
 from budgetnet.page import table
 from budgetnet.public_records import DATA, RECORDS, PublicRecord
-from budgetnet.results import Confirmation
+from budgetnet.results import FLOAT32, Confirmation
 from budgetnet.statistics import pareto_front
 from budgetnet.study import TrialRecord, pareto
 from budgetnet.survey import Champion, Survey
@@ -267,13 +267,16 @@ def _winner_row(survey: Survey, champion: Champion) -> Sequence[object]:
 
 
 def over_seeds(runs: Confirmation, aim: Aim) -> tuple[str, str, str, str]:
-    """Cells of a table: number of seeds, mean and spread of the last epoch, lowest of the last ones, how many held."""
+    """Cells of a table: number of seeds, mean and spread of the last epoch, lowest of the last ones, how many held.
+
+    The number names a precision of training other than float32.
+    """
     last = min(aim.last, runs.epochs)
     held = runs.holds(aim.target, last)
     spread = "" if runs.std is None else f" ± {percent(runs.std)}"
     lowest = percent(min(runs.lowest(last)))
     return (
-        str(runs.n),
+        str(runs.n) if runs.precision == FLOAT32 else f"{runs.n} in {runs.precision}",
         f"{percent(runs.mean)}{spread}",
         lowest,
         f"{target_words(aim.target)}: {held.passes} of {held.n}",

@@ -216,6 +216,11 @@ class Confirmation:
         return len(self.runs)
 
     @property
+    def precision(self) -> str:
+        """Of the steps of training; where seeds differ, each that there is."""
+        return " and ".join(sorted({run.machine.precision for run in self.runs}))
+
+    @property
     def epochs(self) -> int:
         """Epochs of every seed."""
         return len(self.runs[0].epochs)

@@ -20,16 +20,18 @@ from hypothesis import strategies as st
 
 import budgetnet
 from budgetnet import front_pictures, study_pictures, winner_pictures
+from budgetnet.aim import Aim
 from budgetnet.data import load
 from budgetnet.drawing import INK, THEME, Picture, accuracy_axis, error, figure
 from budgetnet.errors import StudyError
 from budgetnet.importance import importances, ranks_of
 from budgetnet.page import html, table
 from budgetnet.report import joint_page, study_page
-from budgetnet.results import Confirmation
+from budgetnet.results import BFLOAT16, Confirmation
 from budgetnet.study import Study, open_study
 from budgetnet.survey import Survey, survey
 from tests.quick import quick_study
+from tests.records import MACHINE, confirmation
 
 STUDIES = Path(__file__).parents[1] / "studies"
 LANDSCAPE = STUDIES / "landscape" / "study.db"
@@ -192,6 +194,14 @@ def test_studies_without_winners_are_not_compared(tmp_path: Path, small_mnist: P
     study = quick_study(tmp_path, small_mnist)
     with pytest.raises(StudyError, match="none of tiny-600, tiny-600 has a confirmed winner"):
         joint_page([study, study], tmp_path)
+
+
+def test_seeds_in_another_precision_than_usual_say_so() -> None:
+    usual = confirmation((9930, 9940), (9931, 9941))
+    swift = [replace(run, machine=replace(MACHINE, precision=BFLOAT16)) for run in usual.runs]
+    mixed = Confirmation((swift[0], usual.runs[1]))
+    cells = [front_pictures.over_seeds(runs, Aim())[0] for runs in (usual, Confirmation(tuple(swift)), mixed)]
+    assert cells == ["2", "2 in bfloat16", "2 in bfloat16 and float32"]
 
 
 def test_a_table_keeps_bars_and_sides() -> None:
