@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from budgetnet.architecture import Architecture
 from budgetnet.errors import ArchitectureError, ModelError
+from budgetnet.files import replace_together
 
 ARCHITECTURE = "architecture"  # in the metadata of a file
 HEADER = 8  # bytes that tell the length of the JSON header, little-endian
@@ -23,16 +23,11 @@ MAX_HEADER = 100_000_000  # bytes; the format allows no more
 
 
 def save_weights(state: Mapping[str, Tensor], path: Path, architecture: Architecture | None = None) -> None:
-    """Write a state dict, atomically; with its architecture the file says what it is of."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        said = None if architecture is None else {ARCHITECTURE: json.dumps(architecture.to_dict())}
-        # a tensor that layers share is written under each of its names, so each needs a copy of its own
-        copies = {name: tensor.contiguous().cpu().clone() for name, tensor in state.items()}
-        save_file(copies, temporary, said)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write a state dict, atomically; with its architecture the file says what it is of. Raises ModelError."""
+    said = None if architecture is None else {ARCHITECTURE: json.dumps(architecture.to_dict())}
+    # a tensor that layers share is written under each of its names, so each needs a copy of its own
+    copies = {name: tensor.contiguous().cpu().clone() for name, tensor in state.items()}
+    replace_together({path: save(copies, said)})
 
 
 def read_architecture_of(path: Path) -> Architecture:

@@ -58,6 +58,8 @@ def test_answers_are_those_of_the_network_for_one_student_and_for_several(teache
 
 def test_a_file_says_what_it_is_of_and_stays_what_it_was(teacher: Path, tmp_path: Path) -> None:
     assert read_architecture_of(teacher) == NETWORK
+    (beside := tmp_path / "beside").touch()
+    assert teacher.stat().st_mode == beside.stat().st_mode, "as readable as any new file"
     full = named_in_full(str(teacher))
     assert full.startswith(f"{teacher}#")
     assert named_in_full(full) == full
