@@ -115,8 +115,9 @@ class Search:
         self._requeue_running()
         self._ledger.save()
         records = self.study.records()
-        if not records and self._space.start:
-            self._ledger.study.enqueue_trial(self._space.start)
+        if not records:
+            for start in self._space.start:
+                self._ledger.study.enqueue_trial(start)
         for record in records:
             if record.architecture is not None and record.recipe is not None and record.trained:
                 self._known[Candidate(record.architecture, record.recipe).key] = record

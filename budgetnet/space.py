@@ -114,7 +114,7 @@ class Draft:
 
 class SearchSpace(_Strict):
     """A validated space. ``recipe`` maps fields of recipe.Recipe to what may be drawn; the rest keep their defaults.
-    ``start``: what the first trial of a study draws, by the names in the study; what it does not name is drawn.
+    ``start``: what the first trials of a study draw, each by the names in the study; what it does not name is drawn.
     ``input`` (C, H, W) and ``classes`` follow the data set where they are None; drawn without one, they are MNIST's."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -125,7 +125,7 @@ class SearchSpace(_Strict):
     require: Requirements = Requirements(receptive_field=1, final_map=1)
     network: NetworkSpace
     recipe: dict[str, Dimension] = {}
-    start: dict[str, Any] = {}
+    start: tuple[dict[str, Any], ...] = ()
 
     @field_validator("recipe", mode="before")
     @classmethod
@@ -137,6 +137,12 @@ class SearchSpace(_Strict):
         if "distill" in raw and "teacher" not in raw:
             raise ValueError("distill: needs a teacher, a file of weights")
         return {str(name): _recipe_dimension(str(name), value) for name, value in raw.items()}
+
+    @field_validator("start", mode="before")
+    @classmethod
+    def _start(cls, raw: Any) -> Any:
+        """A single start needs no list around it."""
+        return [raw] if isinstance(raw, Mapping) else raw
 
     def sample(self, trial: Suggester) -> tuple[Draft, Recipe]:
         """Draw a shape and a recipe. Names in the study: ``stage1.depth``, ``learning_rate``, …"""
@@ -334,24 +340,26 @@ def parse_space(data: Any, place: str) -> SearchSpace:
             raise SpaceError(
                 f"{place}: network.stage_count: must be at most the {stages} stages written, but is {value}"
             )
-    try:
-        _check_start(space)
-    except ValueError as error:
-        raise SpaceError(f"{place}: start.{error}") from None
+    for index, start in enumerate(space.start):
+        try:
+            _check_start(space, start)
+        except ValueError as error:
+            number = f"[{index}]" if len(space.start) > 1 else ""
+            raise SpaceError(f"{place}: start{number}.{error}") from None
     return space
 
 
-def _check_start(space: SearchSpace) -> None:
+def _check_start(space: SearchSpace, start: Mapping[str, Any]) -> None:
     """Raise ValueError for a name that no draw asks for, or a value that it could not give."""
     asked: set[str] = set()
     for seed in range(STARTS):  # what is drawn beside it decides what else is asked for
-        draw = FixedDraw(seed, space.start)
+        draw = FixedDraw(seed, start)
         with suppress(ArchitectureError):
             space.sample(draw)
         asked |= draw.asked
-        if set(space.start) <= asked:
+        if set(start) <= asked:
             return
-    unknown = sorted(set(space.start) - asked)
+    unknown = sorted(set(start) - asked)
     raise ValueError(f"{unknown[0]}: nothing of this name is drawn; there are {', '.join(sorted(asked))}")
 
 

@@ -53,8 +53,8 @@ def with_smaller_batches(space: SearchSpace, data: DataSet, images: int | None) 
     if smaller == batches:
         return space, ()
     recipe = {**space.recipe, "batch_size": smaller}
-    start = {name: value for name, value in space.start.items() if name != "batch_size"}
-    return space.model_copy(update={"recipe": recipe, "start": start}), (_batches(data, largest),)
+    starts = tuple({name: value for name, value in start.items() if name != "batch_size"} for start in space.start)
+    return space.model_copy(update={"recipe": recipe, "start": starts}), (_batches(data, largest),)
 
 
 def _batches(data: DataSet, largest: int) -> str:

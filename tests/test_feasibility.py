@@ -240,7 +240,7 @@ def test_ended_records_are_what_the_study_says(searched: Callable[..., Search], 
 
 
 def test_the_first_trial_of_a_study_is_the_start_that_the_space_names(searched: Callable[..., Search]) -> None:
-    start = load_space("mnist").start
+    (start,) = load_space("mnist").start
     first = searched(trials=3).study.inner.get_trials()[0]
     assert {name: first.params[name] for name in start} == start
     assert str(trained(searched(trials=3))[0].architecture) == "c8 c10 M c12 c12 c12 M c14 c13"
@@ -248,18 +248,26 @@ def test_the_first_trial_of_a_study_is_the_start_that_the_space_names(searched: 
     assert sum(trial.params == first.params for trial in more) == 1  # only at the very beginning
 
 
+def test_a_study_begins_with_every_start_of_its_space(searched: Callable[..., Search], tmp_path: Path) -> None:
+    mnist = yaml.safe_load((space_folders()[-1] / "mnist.yaml").read_text())
+    starts = [{"stage_count": 2, "fill": 0.97}, {"stage_count": 3, "fill": 0.99}]
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump({**mnist, "start": starts}))
+    first = searched(space=str(tmp_path / "two.yaml"), trials=3).study.inner.get_trials()[:2]
+    assert [{name: trial.params[name] for name in starts[0]} for trial in first] == starts
+
+
 def test_another_start_does_not_make_another_study() -> None:
     space = load_space("mnist")
     assert space.start
-    assert space.model_copy(update={"start": {}}).to_plain() == space.to_plain()
+    assert space.model_copy(update={"start": ()}).to_plain() == space.to_plain()
 
 
 @pytest.mark.parametrize("name", space_names())
 def test_shipped_starts_are_candidates(name: str) -> None:
     space = load_space(name)
-    draft, _ = space.sample(FixedDraw(0, space.start))
-    architecture = draft.fit(plan.Limits(8000))
-    assert not space.start or space.shortcoming(architecture) is None
+    for start in space.start:
+        draft, _ = space.sample(FixedDraw(0, start))
+        assert space.shortcoming(draft.fit(plan.Limits(8000))) is None
 
 
 @pytest.mark.parametrize(
@@ -275,7 +283,9 @@ def test_shipped_starts_are_candidates(name: str) -> None:
         ({"dropout": 0.03}, "must be one that the space can draw (0 to 0.1), but is 0.03"),
         ({"stage2.block": "x"}, "must be one that the space can draw (plain, separable, residual), but is 'x'"),
         ({"batch_size": 64.0}, "must be one that the space can draw (64, 128), but is 64.0"),
-        ([], "here: start: input should be a valid dictionary, but is []"),
+        (7, "here: start: input should be a valid tuple, but is 7"),
+        ([{}, 7], "here: start[1]: input should be a valid dictionary, but is 7"),
+        ([{}, {"fill": 2.0}], "here: start[1].fill: must be one that the space can draw (0.95 to 1), but is 2.0"),
     ],
 )
 def test_a_start_that_cannot_be_drawn_is_refused(start: Any, message: str) -> None:
