@@ -143,7 +143,7 @@ def run_job(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[
                 made = outcome(model, training, evaluation, data.mean, data.std, device=device)
                 yield SeedDone(job.id, seed, made, machine(device, len(job.seeds), job.bf16))
         if job.weights is not None:
-            save_weights(models[0].state_dict(), Path(job.weights), job.architecture)
+            save_weights(models[0].state_dict(), Path(job.weights), job.architecture, (job.data, job.split))
         yield Finished(job.id)
     except EOFError:
         raise  # the coordinator is gone; there is nobody to tell

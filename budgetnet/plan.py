@@ -111,7 +111,7 @@ class Request:
         self.place(space)
         data = plain_path(self.data or space.data)
         space, notes = self._with_data(space, data)
-        space = _taught(space)
+        space = _taught(space, data)
         space.check_reachable(limits)
         settings = Settings(space.to_plain(), *limits.as_tuple(), data, self.images, self.epochs, self.seed)
         return Checked(space, settings, plan, notes)
@@ -157,8 +157,11 @@ class Request:
         return plain_name(str(self.data))
 
 
-def _taught(space: SearchSpace) -> SearchSpace:
-    """The space with its teachers' files pinned by their SHA-256. Raises RecipeError where one is not there."""
+def _taught(space: SearchSpace, data: str) -> SearchSpace:
+    """The space with its teachers' files pinned by their SHA-256.
+
+    Raises RecipeError where one is not there, or has seen the images of ``data`` that validate.
+    """
     teachers = space.recipe.get("teacher")
     if teachers is None:
         return space
@@ -166,7 +169,7 @@ def _taught(space: SearchSpace) -> SearchSpace:
     assert space.classes is not None
     pinned = tuple(named_in_full(str(spec)) for spec in teachers.ends())
     for spec in pinned:
-        check_teacher(spec, space.input, space.classes)
+        check_teacher(spec, space.input, space.classes, data)
     return space.model_copy(update={"recipe": {**space.recipe, "teacher": Dimension(pinned)}})
 
 

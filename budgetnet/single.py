@@ -54,7 +54,7 @@ def for_data(
         notes += more
     architecture = dressed(architecture, own, data)
     if told.teacher:
-        check_teacher(told.teacher, architecture.input_shape, architecture.head.classes)
+        check_teacher(told.teacher, architecture.input_shape, architecture.head.classes, None if final else spec)
     return architecture, told, notes
 
 

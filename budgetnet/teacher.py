@@ -18,7 +18,7 @@ from budgetnet.errors import RecipeError
 from budgetnet.files import sha256
 from budgetnet.layers import Shape
 from budgetnet.recipe import Recipe
-from budgetnet.weights import load_weights, read_architecture_of, read_weights
+from budgetnet.weights import load_weights, read_architecture_of, read_weights, was_trained_on
 
 DIGITS = 12  # of the SHA-256 that stands behind a teacher's path
 
@@ -45,13 +45,22 @@ def named_in_full(spec: str) -> str:
     return f"{path}#{found[:DIGITS]}"
 
 
-def check_teacher(spec: str, input_shape: Shape, classes: int) -> None:
-    """Raise RecipeError unless a teacher is for such images and classes; ModelError where its file is none."""
-    found = read_architecture_of(Path(spec.partition("#")[0]))
+def check_teacher(spec: str, input_shape: Shape, classes: int, held_out: str | None) -> None:
+    """Raise RecipeError unless a teacher is for such images and classes; ModelError where its file is none.
+
+    held_out: data whose validation images it must not have seen, as one that train --final has trained on the same has.
+    """
+    path = Path(spec.partition("#")[0])
+    found = read_architecture_of(path)
     if (found.input_shape, found.head.classes) != (input_shape, classes):
         raise RecipeError(
             f"recipe.teacher: must be for images of {input_shape} in {classes} classes, "
             f"but {spec} is for {found.input_shape} in {found.head.classes}"
+        )
+    if held_out is not None and was_trained_on(path, held_out, "final"):
+        raise RecipeError(
+            f"recipe.teacher: must not know the images that validate, but {path} was trained on all of {held_out}; "
+            "budgetnet train without --final leaves them out"
         )
 
 

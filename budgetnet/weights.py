@@ -17,29 +17,53 @@ from budgetnet.architecture import Architecture
 from budgetnet.errors import ArchitectureError, ModelError
 from budgetnet.files import replace_together
 
-ARCHITECTURE = "architecture"  # in the metadata of a file
+ARCHITECTURE, DATA, SPLIT = "architecture", "data", "split"  # in the metadata of a file
+NO_WEIGHTS = "is no file of weights with an architecture"
 HEADER = 8  # bytes that tell the length of the JSON header, little-endian
 MAX_HEADER = 100_000_000  # bytes; the format allows no more
 
 
-def save_weights(state: Mapping[str, Tensor], path: Path, architecture: Architecture | None = None) -> None:
-    """Write a state dict, atomically; with its architecture the file says what it is of. Raises ModelError."""
-    said = None if architecture is None else {ARCHITECTURE: json.dumps(architecture.to_dict())}
+def save_weights(
+    state: Mapping[str, Tensor],
+    path: Path,
+    architecture: Architecture | None = None,
+    trained_on: tuple[str, str] | None = None,
+) -> None:
+    """Write a state dict, atomically; with its architecture the file says what it is of. Raises ModelError.
+
+    trained_on: data set and split, "search" or "final", as of a Job.
+    """
+    said = {} if architecture is None else {ARCHITECTURE: json.dumps(architecture.to_dict())}
+    if trained_on is not None:
+        said.update(zip((DATA, SPLIT), trained_on, strict=True))
     # a tensor that layers share is written under each of its names, so each needs a copy of its own
     copies = {name: tensor.contiguous().cpu().clone() for name, tensor in state.items()}
-    replace_together({path: save(copies, said)})
+    replace_together({path: save(copies, said or None)})
 
 
 def read_architecture_of(path: Path) -> Architecture:
     """The architecture that a file of weights says it is of. Raises ModelError where it says none."""
+    said = _said(path).get(ARCHITECTURE)
+    if said is None:
+        raise ModelError(f"{path}: does not say of which architecture it is, as files of train --weights do")
+    try:
+        return Architecture.from_dict(json.loads(said))
+    except (ArchitectureError, ValueError) as error:
+        raise ModelError(f"{path}: {NO_WEIGHTS}: {error}") from None
+
+
+def was_trained_on(path: Path, data: str, split: str) -> bool:
+    """Whether a file of weights says that it was trained on this split of this data. Raises ModelError."""
+    said = _said(path)
+    return (said.get(DATA), said.get(SPLIT)) == (data, split)
+
+
+def _said(path: Path) -> dict[str, str]:
     try:
         with safe_open(path, "pt") as file:
-            said = (file.metadata() or {}).get(ARCHITECTURE)
-        if said is None:
-            raise ModelError(f"{path}: does not say of which architecture it is, as files of train --weights do")
-        return Architecture.from_dict(json.loads(said))
-    except (OSError, SafetensorError, ArchitectureError, ValueError) as error:
-        raise ModelError(f"{path}: is no file of weights with an architecture: {error}") from None
+            return file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: {NO_WEIGHTS}: {error}") from None
 
 
 def read_weights(path: Path, digest: str | None = None) -> dict[str, Tensor]:

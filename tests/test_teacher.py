@@ -73,7 +73,7 @@ def test_a_file_says_what_it_is_of_and_stays_what_it_was(teacher: Path, tmp_path
     with pytest.raises(RecipeError, match="cannot be read: Is a directory"):
         named_in_full(str(tmp_path))
     with pytest.raises(RecipeError, match=r"must be for images of .* in 3 classes, but .* is for .* in 10"):
-        check_teacher(str(teacher), (1, 28, 28), 3)
+        check_teacher(str(teacher), (1, 28, 28), 3, None)
     with pytest.raises(RecipeError, match="there is no file nowhere; budgetnet train … --weights nowhere writes one"):
         named_in_full("nowhere")
 
@@ -132,3 +132,25 @@ def test_from_a_trained_teacher_to_a_search_that_draws_how_much_it_teaches(
     Path("big.safetensors").unlink()
     code, _, err = run(monkeypatch, capsys, *search, "--quiet")
     assert (code, "there is no file big.safetensors" in err) == (2, True)
+
+
+def test_a_teacher_that_knows_the_images_that_validate_is_for_final_training_alone(
+    tmp_path: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    common = ["--data", str(small_mnist), "--epochs", "1", "--device", "cpu"]
+    assert run(monkeypatch, capsys, "train", "4 M 6", *common, "--final", "--weights", "all.safetensors")[0] == 0
+    wrong = (
+        "error: recipe.teacher: must not know the images that validate, but all.safetensors was trained on all of "
+        f"{small_mnist}; budgetnet train without --final leaves them out"
+    )
+    space = write_space(tmp_path, recipe={"teacher": "all.safetensors", "distill": 0.5, "batch_size": 64})
+    search = ["search", "--space", str(space), "--budget", "600", "--trials", "1", "--workers", "0", *common, "--quiet"]
+    code, _, err = run(monkeypatch, capsys, *search)
+    assert (code, err.strip()) == (2, wrong)
+    assert not (tmp_path / "studies").exists()
+    student = ["train", "4 M 4", *common, "--recipe", "teacher=all.safetensors,distill=0.5,batch_size=64"]
+    code, _, err = run(monkeypatch, capsys, *student)
+    assert (code, err.strip()) == (2, wrong)
+    assert run(monkeypatch, capsys, *student, "--final")[0] == 0
+    check_teacher("all.safetensors", (1, 28, 28), 10, "mnist")
