@@ -64,6 +64,6 @@ def data_sets(incomplete: str) -> list[str]:
 
 def spaces(incomplete: str) -> list[str]:
     """Search spaces that ship with budgetnet."""
-    from budgetnet.space import space_names
+    from budgetnet.space_files import space_names
 
     return among(space_names())(incomplete)

@@ -27,7 +27,8 @@ from budgetnet.executor import HANG_LIMIT, LONGEST_LOOK, check_workers
 from budgetnet.place import STUDIES, StudyPlace, place
 from budgetnet.recipe import RANGES
 from budgetnet.samplers import SAMPLERS
-from budgetnet.space import SearchSpace, load_space, space_names
+from budgetnet.space import SearchSpace
+from budgetnet.space_files import load_space, space_names
 from budgetnet.study import Settings
 from budgetnet.tailor import check_enough, followed, with_smaller_batches
 from budgetnet.teacher import check_teacher, named_in_full

@@ -29,7 +29,7 @@ from budgetnet.files import sha256
 from budgetnet.place import STUDIES, StudyPlace, names, newest, place
 from budgetnet.recipe import Recipe
 from budgetnet.results import SeedRun
-from budgetnet.space import parse_space
+from budgetnet.space_files import parse_space
 from budgetnet.statistics import pareto_front
 
 VALUE_EPOCHS = 3  # epochs whose mean validation accuracy is a trial's value

@@ -35,7 +35,8 @@ from budgetnet.models import load
 from budgetnet.notation import parse
 from budgetnet.recipe import Recipe
 from budgetnet.results import Confirmation, SeedRun
-from budgetnet.space import SearchSpace, load_space
+from budgetnet.space import SearchSpace
+from budgetnet.space_files import load_space
 from tests.records import confirmation
 from tests.strategies import architectures
 from tests.test_cli import run

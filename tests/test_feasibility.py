@@ -28,7 +28,7 @@ from budgetnet.lock import locked
 from budgetnet.pieces import Block, Head
 from budgetnet.plan import Request, make_pruner
 from budgetnet.samplers import make_sampler
-from budgetnet.space import load_space, parse_space, space_folders, space_names
+from budgetnet.space_files import load_space, parse_space, space_folders, space_names
 from budgetnet.study import TrialRecord, create_or_open
 from tests.instant import Instant
 from tests.tiny import tiny_request

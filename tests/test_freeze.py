@@ -31,7 +31,7 @@ from budgetnet.notation import parse
 from budgetnet.recipe import Recipe
 from budgetnet.results import Confirmation
 from budgetnet.sentences import Sentence
-from budgetnet.space import load_space
+from budgetnet.space_files import load_space
 from tests.records import NETWORK, PROVENANCE, THREE, evidence
 from tests.test_analysis import joined
 

@@ -22,7 +22,7 @@ from budgetnet.notation import parse, written
 from budgetnet.plan import Request, plain_name, plain_path
 from budgetnet.recipe import Recipe
 from budgetnet.single import for_data
-from budgetnet.space import load_space, parse_space
+from budgetnet.space_files import load_space, parse_space
 from budgetnet.study import open_study
 from budgetnet.tailor import followed, largest_batch, with_smaller_batches
 from tests.test_cli import run

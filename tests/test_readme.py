@@ -24,7 +24,7 @@ from budgetnet.layers import ACTIVATIONS
 from budgetnet.notation import parse
 from budgetnet.pieces import Style
 from budgetnet.source import class_source
-from budgetnet.space import load_space
+from budgetnet.space_files import load_space
 from budgetnet.table import receptive_field
 from tests.reference import PARTS, README, parameters_of, part_of
 

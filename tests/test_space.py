@@ -19,7 +19,8 @@ from budgetnet.dimension import Dimension, RandomDraw
 from budgetnet.errors import ArchitectureError, BudgetError, SpaceError
 from budgetnet.layers import AdaptivePool
 from budgetnet.notation import write
-from budgetnet.space import SearchSpace, load_space, parse_space, space_names
+from budgetnet.space import SearchSpace
+from budgetnet.space_files import load_space, parse_space, space_names
 from budgetnet.study import Settings
 from tests.tiny import TINY
 

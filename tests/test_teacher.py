@@ -16,7 +16,7 @@ from budgetnet.data import load
 from budgetnet.errors import ModelError, RecipeError, SpaceError
 from budgetnet.notation import parse
 from budgetnet.recipe import Recipe
-from budgetnet.space import parse_space
+from budgetnet.space_files import parse_space
 from budgetnet.teacher import answers, check_teacher, divergence, load_teacher, named_in_full, pinned
 from budgetnet.train import predict, train
 from budgetnet.weights import read_architecture_of, save_weights

@@ -117,7 +117,7 @@ from budgetnet.pieces import Block, Transition, same_padding
 from budgetnet.plan import Request
 from budgetnet.recipe import Recipe
 from budgetnet.results import EpochResult
-from budgetnet.space import load_space
+from budgetnet.space_files import load_space
 from budgetnet.train import train
 
 BUDGET = 8_000  # params stay strictly below

@@ -121,7 +121,7 @@ from budgetnet.cost import cost
 from budgetnet.dimension import RandomDraw
 from budgetnet.fields import extent, feature_field
 from budgetnet.plan import PRUNERS, make_pruner
-from budgetnet.space import load_space
+from budgetnet.space_files import load_space
 from budgetnet.study import VALUE_EPOCHS, Settings
 
 CURVES = Path(__file__).parents[2] / "studies" / "landscape" / "curves.csv"
