@@ -29,8 +29,11 @@ CHANCE = 95  # percentile over the shuffles
 
 @dataclass(frozen=True)
 class Importance:
-    """How much a hyperparameter mattered, as a share of the sum over all; low, high: 80 % of resampled studies lie
-    between; chance: 95 % of shuffled studies lie below."""
+    """How much a hyperparameter mattered, as a share of the sum over all.
+
+    low, high: 80 % of resampled studies lie between, each a share of its own sum. chance: 95 % of shuffled studies lie
+    below, measured in this study's sum, so that of a study in which little mattered it can pass 1.
+    """
 
     name: str
     share: float
@@ -57,13 +60,15 @@ def importances(study: Study) -> list[Importance]:
     generator = np.random.default_rng(0)
     size = len(trials)
     resampled = [
-        _ped_anova([trials[i] for i in drawn], [ranks[i] for i in drawn])
+        _shares(_ped_anova([trials[i] for i in drawn], [ranks[i] for i in drawn]))
         for drawn in (generator.integers(0, size, size) for _ in range(RESAMPLES))
     ]
-    shuffled = [_ped_anova(trials, [ranks[i] for i in generator.permutation(size)]) for _ in range(RESAMPLES)]
+    shuffled = [
+        _shares(_ped_anova(trials, [ranks[i] for i in generator.permutation(size)]), whole) for _ in range(RESAMPLES)
+    ]
 
     def percentile(of: Sequence[Mapping[str, float]], name: str, q: float) -> float:
-        return float(np.percentile([one.get(name, 0.0) for one in of], q)) / whole
+        return float(np.percentile([one.get(name, 0.0) for one in of], q))
 
     return [
         Importance(
@@ -75,6 +80,12 @@ def importances(study: Study) -> list[Importance]:
         )
         for name, value in found.items()
     ]
+
+
+def _shares(found: Mapping[str, float], whole: float | None = None) -> dict[str, float]:
+    """Each as a share of ``whole``, by default of their sum; nothing of nothing."""
+    whole = sum(found.values()) if whole is None else whole
+    return {name: value / whole for name, value in found.items()} if whole > 0 else {}
 
 
 def _trained(trial: FrozenTrial) -> bool:

@@ -351,7 +351,8 @@ def test_what_decides_is_beyond_chance_and_noise_is_not() -> None:
     assert list(found) == ["matters", "noise"]
     assert found["matters"].beyond_chance
     assert not found["noise"].beyond_chance
-    assert found["matters"].low <= found["matters"].share
+    for one in found.values():
+        assert 0 <= one.low <= one.share <= one.high <= 1
     assert found["matters"].share + found["noise"].share == pytest.approx(1)
 
 
