@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from budgetnet.build import build
 from budgetnet.errors import RecipeError
@@ -66,11 +67,26 @@ def check_teacher(spec: str, input_shape: Shape, classes: int, held_out: str | N
 
 @lru_cache(maxsize=1)
 def load_teacher(spec: str) -> nn.Module:
-    """The network in evaluation mode, its weights frozen. Raises RecipeError, ModelError."""
+    """The network in evaluation mode, its weights frozen, made for speed. Raises RecipeError, ModelError."""
     path = Path(named_in_full(spec).partition("#")[0])
     network = build(read_architecture_of(path))
     load_weights(network, read_weights(path), path.stem, path)
-    return network.eval().requires_grad_(False)
+    network = network.eval().requires_grad_(False)
+    _fold_norms(network)
+    return network.to(memory_format=torch.channels_last)
+
+
+def _fold_norms(network: nn.Module) -> None:
+    """Give the scale and shift of every norm that follows a convolution to that convolution: as good, and cheaper."""
+    for layers in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
+        folded: list[nn.Module] = []
+        for layer in layers:
+            if isinstance(layer, nn.BatchNorm2d) and folded and isinstance(folded[-1], nn.Conv2d):
+                folded[-1] = fuse_conv_bn_eval(folded[-1], layer)  # a copy: loops share a convolution, not its norms
+            else:
+                folded.append(layer)
+        del layers[:]
+        layers.extend(folded)
 
 
 def divergence(outputs: Tensor, taught: Tensor, temperature: float) -> Tensor:

@@ -56,6 +56,30 @@ def test_answers_are_those_of_the_network_for_one_student_and_for_several(teache
     assert not one.requires_grad
 
 
+@pytest.mark.parametrize(
+    ("notation", "norms"),
+    [
+        ("4 M 6", 0),
+        ("[bn-silu bias] 4 c5^3 M s6^2", 0),
+        ("[relu-bn] 4 M 6", 2),
+        ("[relu] 4 M 6", 0),
+        ("[bn-relu] 4 r4 M r6", 0),
+    ],
+)
+def test_norms_become_part_of_the_convolutions_before_them(notation: str, norms: int, tmp_path: Path) -> None:
+    network = parse(notation)
+    trained, path = build(network, 7), tmp_path / "taught.safetensors"
+    for module in trained.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for values in (module.weight, module.bias, module.running_mean, module.running_var):
+                nn.init.uniform_(values, 0.5, 1.5)
+    save_weights(trained.state_dict(), path, network)
+    quick, images = load_teacher(str(path)), torch.rand(3, 1, 28, 28)
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in quick.modules()) == norms
+    with torch.no_grad():
+        torch.testing.assert_close(answers(quick, images, bf16=False), trained.eval()(images), rtol=1e-4, atol=1e-5)
+
+
 def test_a_file_says_what_it_is_of_and_stays_what_it_was(teacher: Path, tmp_path: Path) -> None:
     assert read_architecture_of(teacher) == NETWORK
     (beside := tmp_path / "beside").touch()
