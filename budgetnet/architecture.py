@@ -1,7 +1,7 @@
 """A network as plain frozen data: a body of blocks and transitions, and a head; its rooms, its graph, its JSON.
 
 The first block is the stem; a pooling transition or a strided block opens the next stage; the head ends in one logit
-per class. ``sections`` names those rooms and fills them with layers; every other module works on these layers.
+per class. ``sections`` names those rooms and fills them with layers.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 Arguments = Mapping[str, Any]
@@ -200,3 +201,12 @@ def known_name(spec: str) -> str | None:
     """``mnist`` or a name of SETS, in capitals or with underscores, too; None for all else, such as ``./cifar10``."""
     name = spec.lower().replace("_", "-")
     return name if name == "mnist" or name in SETS else None
+
+
+def same_data(one: str, other: str) -> bool:
+    """Whether two specs name the same set or the same path, however they are written."""
+    return _plain(one) == _plain(other)
+
+
+def _plain(spec: str) -> str | Path:
+    return known_name(spec) or Path(spec).expanduser().resolve()

@@ -164,6 +164,8 @@ def train(
         raise BudgetnetError(f"--images must be at least 1, but got {images}")
     if weights is not None and not weights.resolve().parent.is_dir():
         raise BudgetnetError(f"--weights {weights}: there is no folder {weights.resolve().parent}")
+    if weights is not None and weights.is_dir():
+        raise BudgetnetError(f"--weights {weights}: must name a file, but is a folder")
     architecture, told, notes = for_data(network, recipe, data, epochs=epochs, final=final)
     remark(notes)
     job = Job(

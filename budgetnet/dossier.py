@@ -217,6 +217,8 @@ def train_command(record: TrialRecord, settings: Settings, show: Sequence[str]) 
     own = ",".join(f"{name}={_written(value)}" for name, value in _own(record.recipe).items())
     images = [] if settings.images is None else ["--images", str(settings.images)]
     options = [*(["--recipe", own] if own else []), "--data", settings.data, *images, "--seed", str(record.seed)]
+    if record.state == "added":  # for which nothing was held out, nor from its teacher
+        options.append("--final")
     words = ["budgetnet", "train", notation if exact else JSON_FILE, *options]
     if exact:
         return [join(words)]

@@ -161,7 +161,8 @@ class Request:
 def _taught(space: SearchSpace, data: str) -> SearchSpace:
     """The space with its teachers' files pinned by their SHA-256.
 
-    Raises RecipeError where one is not there, or has seen the images of ``data`` that validate.
+    Raises RecipeError where one is not there, or has seen the images of ``data`` that validate, ModelError where it is
+    no file of weights.
     """
     teachers = space.recipe.get("teacher")
     if teachers is None:

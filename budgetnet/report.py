@@ -14,7 +14,7 @@ from budgetnet.front_pictures import frontier, over_seeds, records_table, winner
 from budgetnet.given import SPACE
 from budgetnet.page import Page, shown, table
 from budgetnet.public_records import DATA
-from budgetnet.results import Confirmation
+from budgetnet.results import FLOAT32, Confirmation
 from budgetnet.study import VALUE_EPOCHS, Study, TrialRecord
 from budgetnet.study_pictures import study_pictures
 from budgetnet.survey import Champion, Survey, survey
@@ -161,7 +161,8 @@ def _row(record: TrialRecord) -> Sequence[object]:
 
 def _seeds(champion: Champion) -> Iterator[str]:
     last, aim = min(champion.aim.last, champion.runs.epochs), champion.aim
-    yield f"## Trial {champion.record.number} over {plural(champion.runs.n, 'seed')}"
+    precision = "" if champion.runs.precision == FLOAT32 else f", trained in {champion.runs.precision}"
+    yield f"## Trial {champion.record.number} over {plural(champion.runs.n, 'seed')}{precision}"
     rows = [
         (
             run.seed,

@@ -54,9 +54,9 @@ class Stem(_Strict):
 class Stage(_Strict):
     """Blocks at one resolution. ``downsample``: how the stage is entered; the first stage is not asked.
 
-    ``depth`` 0 leaves nothing of a stage but its pooling. ``squeeze``: width of a 1x1 block that follows a pooling,
-    relative to the block before; 0 is none. ``loops``: how often one more convolution, always the same, is applied
-    after the last block; residual blocks have none.
+    ``depth`` 0 leaves of a stage its pooling and the squeeze; of one entered by a stride, nothing. ``squeeze``: width
+    of a 1x1 block that follows a pooling, relative to the block before; 0 is none. ``loops``: how often one more
+    convolution, always the same, is applied after the last block; residual blocks have none.
     """
 
     depth: Annotated[Dimension, dimension(whole(0, 32))] = Dimension((1,))
@@ -138,7 +138,10 @@ class SearchSpace(_Strict):
     @classmethod
     def _start(cls, raw: Any) -> Any:
         """A single start needs no list around it."""
-        return [raw] if isinstance(raw, Mapping) else raw
+        starts = [raw] if isinstance(raw, Mapping) else raw
+        if not isinstance(starts, list | tuple) or not all(_is_start(start) for start in starts):
+            raise ValueError(f"must be a mapping of names, or a list of such, but is {raw!r}")
+        return tuple(start for start in starts if start)
 
     def sample(self, trial: Suggester) -> tuple[Draft, Recipe]:
         """Draw a shape and a recipe. Names in the study: ``stage1.depth``, ``learning_rate``, …"""
@@ -273,6 +276,10 @@ class _Pieces:
 
 def _padding(padding: str, kernel: Pair, dilation: int) -> Pair:
     return same_padding(kernel, dilation) if padding == "same" else (0, 0)
+
+
+def _is_start(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
 
 
 def _recipe_dimension(name: str, raw: Any) -> Dimension:

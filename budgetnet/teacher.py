@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from budgetnet.build import build
+from budgetnet.catalogue import same_data
 from budgetnet.errors import RecipeError
 from budgetnet.files import sha256
 from budgetnet.layers import Shape
 from budgetnet.recipe import Recipe
-from budgetnet.weights import load_weights, read_architecture_of, read_weights, was_trained_on
+from budgetnet.weights import load_weights, read_architecture_of, read_training_of, read_weights
 
 DIGITS = 12  # of the SHA-256 that stands behind a teacher's path
 
@@ -49,7 +50,7 @@ def named_in_full(spec: str) -> str:
 def check_teacher(spec: str, input_shape: Shape, classes: int, held_out: str | None) -> None:
     """Raise RecipeError unless a teacher is for such images and classes; ModelError where its file is none.
 
-    held_out: data whose validation images it must not have seen, as one that train --final has trained on the same has.
+    held_out: data whose validation images the teacher must not have seen; train --final shows them to a network.
     """
     path = Path(spec.partition("#")[0])
     found = read_architecture_of(path)
@@ -58,10 +59,13 @@ def check_teacher(spec: str, input_shape: Shape, classes: int, held_out: str | N
             f"recipe.teacher: must be for images of {input_shape} in {classes} classes, "
             f"but {spec} is for {found.input_shape} in {found.head.classes}"
         )
-    if held_out is not None and was_trained_on(path, held_out, "final"):
+    trained_on = read_training_of(path)
+    if held_out is None or trained_on is None:
+        return
+    if trained_on[1] == "final" and same_data(trained_on[0], held_out):
         raise RecipeError(
-            f"recipe.teacher: must not know the images that validate, but {path} was trained on all of {held_out}; "
-            "budgetnet train without --final leaves them out"
+            f"recipe.teacher: must not know the images that validate, but {path} was trained with --final "
+            f"on {trained_on[0]}; budgetnet train without it leaves them out"
         )
 
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,7 +18,8 @@ from budgetnet.architecture import Architecture
 from budgetnet.errors import ArchitectureError, ModelError
 from budgetnet.files import replace_together
 
-ARCHITECTURE, DATA, SPLIT = "architecture", "data", "split"  # in the metadata of a file
+ARCHITECTURE = "architecture"  # in the metadata of a file
+ORIGIN = "budgetnet"  # one entry with all: safetensors writes several in any order, and the bytes would differ
 NO_WEIGHTS = "is no file of weights with an architecture"
 HEADER = 8  # bytes that tell the length of the JSON header, little-endian
 MAX_HEADER = 100_000_000  # bytes; the format allows no more
@@ -26,43 +28,48 @@ MAX_HEADER = 100_000_000  # bytes; the format allows no more
 def save_weights(
     state: Mapping[str, Tensor],
     path: Path,
-    architecture: Architecture | None = None,
-    trained_on: tuple[str, str] | None = None,
+    architecture: Architecture,
+    trained_on: tuple[str, str],
 ) -> None:
-    """Write a state dict, atomically; with its architecture the file says what it is of. Raises ModelError.
+    """Write a state dict, atomically; the file says what it is of, and what it was trained on. Raises ModelError.
 
-    trained_on: data set and split, "search" or "final", as of a Job.
+    trained_on: data set and split, "search" or "final", as of a Job. Equal arguments give equal bytes.
     """
-    said = {} if architecture is None else {ARCHITECTURE: json.dumps(architecture.to_dict())}
-    if trained_on is not None:
-        said.update(zip((DATA, SPLIT), trained_on, strict=True))
+    data, split = trained_on
+    said = {ORIGIN: json.dumps({ARCHITECTURE: architecture.to_dict(), "data": data, "split": split})}
     # a tensor that layers share is written under each of its names, so each needs a copy of its own
     copies = {name: tensor.contiguous().cpu().clone() for name, tensor in state.items()}
-    replace_together({path: save(copies, said or None)})
+    replace_together({path: save(copies, said)})
 
 
 def read_architecture_of(path: Path) -> Architecture:
     """The architecture that a file of weights says it is of. Raises ModelError where it says none."""
-    said = _said(path).get(ARCHITECTURE)
-    if said is None:
+    said = _said(path)
+    if ARCHITECTURE not in said:
         raise ModelError(f"{path}: does not say of which architecture it is, as files of train --weights do")
     try:
-        return Architecture.from_dict(json.loads(said))
-    except (ArchitectureError, ValueError) as error:
+        return Architecture.from_dict(said[ARCHITECTURE])
+    except ArchitectureError as error:
         raise ModelError(f"{path}: {NO_WEIGHTS}: {error}") from None
 
 
-def was_trained_on(path: Path, data: str, split: str) -> bool:
-    """Whether a file of weights says that it was trained on this split of this data. Raises ModelError."""
+def read_training_of(path: Path) -> tuple[str, str] | None:
+    """Data set and split that a file of weights says it was trained on; None where it is too old to say.
+
+    Raises ModelError.
+    """
     said = _said(path)
-    return (said.get(DATA), said.get(SPLIT)) == (data, split)
+    return (said["data"], said["split"]) if "split" in said else None
 
 
-def _said(path: Path) -> dict[str, str]:
+def _said(path: Path) -> dict[str, Any]:
+    """What the metadata say; files of earlier versions have an entry of its own for the architecture, and no other."""
     try:
         with safe_open(path, "pt") as file:
-            return file.metadata() or {}
-    except (OSError, SafetensorError) as error:
+            entries = file.metadata() or {}
+        said: dict[str, Any] = json.loads(entries.get(ORIGIN, "{}"))
+        return said or {name: json.loads(entries[name]) for name in (ARCHITECTURE,) if name in entries}
+    except (OSError, SafetensorError, ValueError) as error:
         raise ModelError(f"{path}: {NO_WEIGHTS}: {error}") from None
 
 

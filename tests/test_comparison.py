@@ -428,7 +428,7 @@ def confirmed(tmp_path_factory: pytest.TempPathFactory, searched: Path) -> Path:
         winner = Winner.of(study, trial)
         path = study.weights(trial, 0)
         path.parent.mkdir(exist_ok=True)
-        save_weights(build(winner.architecture, 0).state_dict(), path)
+        save_weights(build(winner.architecture, 0).state_dict(), path, winner.architecture, ("mnist", "final"))
         for seed, correct in enumerate(seeds):
             study.keep_run(trial, run(seed, *correct))
     first = Winner.of(study, two_trials(study)[0])

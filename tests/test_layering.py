@@ -1,4 +1,4 @@
-"""The modules' layers (DESIGN.md) hold: nothing reaches up or goes in circles; the lower layers do without torch."""
+"""The modules' layers (README.md) hold: nothing reaches up or goes in circles; the lower layers do without torch."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ LAYERS = {
         ),
         8,
     ),
-    **dict.fromkeys(("notes", "notebook", "given"), 8),
+    **dict.fromkeys(("notes", "notebook"), 8),
     **dict.fromkeys(("confirm", "evidence", "facts", "analysis", "freeze", "modelfile", "source", "models"), 9),
     **dict.fromkeys(("aim", "verdicts", "winners", "verify", "standalone", "export", "classify"), 9),
     **dict.fromkeys(("report", "single", "display", "field_plot", "inspection", "generated"), 9),
@@ -106,7 +106,7 @@ def violations(sources: Mapping[str, str]) -> list[str]:
     graph: dict[str, set[str]] = {}
     for module, source in sources.items():
         if module not in LAYERS:
-            found.append(f"{module} is in no layer: add it to LAYERS in {Path(__file__).name} (and to DESIGN's table)")
+            found.append(f"{module} is in no layer: add it to LAYERS in {Path(__file__).name} and to README's table")
             continue
         taken = [item for item in imports(source) if not item.ours or item.module in sources]
         graph[module] = {item.module for item in taken if item.ours and not item.lazy}
@@ -141,7 +141,7 @@ def test_the_layers_hold():
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
-        ({"gadget": ""}, "gadget is in no layer: add it to LAYERS in test_layering.py (and to DESIGN's table)"),
+        ({"gadget": ""}, "gadget is in no layer: add it to LAYERS in test_layering.py and to README's table"),
         (
             {"cost": "from budgetnet.build import build", "build": ""},
             "cost (layer 3) reaches up to build (layer 4)",

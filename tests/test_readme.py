@@ -35,11 +35,10 @@ TEXT = README.read_text(encoding="utf-8")
 NOT_RUN = {
     "pip install . && budgetnet search": "a quarter of an hour; CI installs, and the tests search",
     'pip install -e ".[test]" && pytest': "this is it",
-    "budgetnet confirm --trial 42": "ten trainings",
-    "budgetnet freeze --trial 42": "three trainings",
+    "budgetnet confirm --trial 0": "ten trainings",
+    "budgetnet freeze --trial 0": "three trainings",
     "budgetnet verify Model_1": "tests/test_package.py verifies all that ship",
     "budgetnet search --data my_images": "tests/test_own_images.py makes the pictures",
-    "budgetnet freeze --trial 0": "the same",
     "budgetnet predict Model_1 my_images": "the same",
     "budgetnet search --executor ray": "needs a cluster; tests/test_cluster.py starts one",
 }

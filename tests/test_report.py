@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import budgetnet
-from budgetnet import front_pictures, study_pictures, winner_pictures
+from budgetnet import front_pictures, report, study_pictures, winner_pictures
 from budgetnet.aim import Aim
 from budgetnet.data import load
 from budgetnet.drawing import INK, THEME, Picture, accuracy_axis, error, figure
@@ -196,10 +196,15 @@ def test_studies_without_winners_are_not_compared(tmp_path: Path, small_mnist: P
         joint_page([study, study], tmp_path)
 
 
-def test_seeds_in_another_precision_than_usual_say_so() -> None:
+def test_seeds_in_another_precision_than_usual_say_so(
+    study: Study, found: Survey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usual = confirmation((9930, 9940), (9931, 9941))
     swift = [replace(run, machine=replace(MACHINE, precision=BFLOAT16)) for run in usual.runs]
     mixed = Confirmation((swift[0], usual.runs[1]))
+    champion = replace(found.champion, runs=Confirmation(tuple(swift)))
+    monkeypatch.setattr(report, "survey", lambda study: replace(found, champion=champion))
+    assert f"## Trial {WINNER} over 2 seeds, trained in bfloat16" in study_page(study).text.splitlines()
     cells = [front_pictures.over_seeds(runs, Aim())[0] for runs in (usual, Confirmation(tuple(swift)), mixed)]
     assert cells == ["2", "2 in bfloat16", "2 in bfloat16 and float32"]
 

@@ -100,7 +100,7 @@ def test_loops_stand_behind_the_last_block_of_a_stage_and_residual_blocks_have_n
     assert [block.loops for block in space.draw(RandomDraw(0)).template.blocks] == [0, 0, 3, 0, 0]
 
 
-def test_a_stage_of_depth_zero_is_its_pooling_alone() -> None:
+def test_a_stage_of_depth_zero_is_its_pooling_and_squeeze() -> None:
     stages = [
         {"depth": 0},
         {"depth": 0, "block": "residual"},
@@ -109,6 +109,9 @@ def test_a_stage_of_depth_zero_is_its_pooling_alone() -> None:
     ]
     space = parse_space({"name": "mine", "network": {"stages": stages}}, "mine.yaml")
     assert write(space.draw(RandomDraw(0)).template) == "1000 M M 2000 2000"
+    squeezed = {"stages": [{"depth": 1}, {"depth": 0, "squeeze": 0.5}]}
+    space = parse_space({"name": "mine", "network": squeezed}, "mine.yaml")
+    assert write(space.draw(RandomDraw(0)).template) == "1000 1000 M 1x1:500"
 
 
 def test_requirements_name_what_is_missed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from budgetnet.recipe import Recipe
 from budgetnet.space_files import parse_space
 from budgetnet.teacher import answers, check_teacher, divergence, load_teacher, named_in_full, pinned
 from budgetnet.train import predict, train
-from budgetnet.weights import read_architecture_of, save_weights
+from budgetnet.weights import read_architecture_of, read_training_of, save_weights
 from tests.test_cli import run
 from tests.tiny import TINY, write_space
 
@@ -30,7 +31,7 @@ NETWORK = parse("4 M 6")
 def teacher(tmp_path: Path) -> Path:
     """A file of random weights."""
     path = tmp_path / "teacher.safetensors"
-    save_weights(build(NETWORK, 7).state_dict(), path, NETWORK)
+    save_weights(build(NETWORK, 7).state_dict(), path, NETWORK, ("mnist", "search"))
     return path
 
 
@@ -73,7 +74,7 @@ def test_norms_become_part_of_the_convolutions_before_them(notation: str, norms:
         if isinstance(module, nn.BatchNorm2d):
             for values in (module.weight, module.bias, module.running_mean, module.running_var):
                 nn.init.uniform_(values, 0.5, 1.5)
-    save_weights(trained.state_dict(), path, network)
+    save_weights(trained.state_dict(), path, network, ("mnist", "search"))
     quick, images = load_teacher(str(path)), torch.rand(3, 1, 28, 28)
     assert sum(isinstance(module, nn.BatchNorm2d) for module in quick.modules()) == norms
     with torch.no_grad():
@@ -88,7 +89,7 @@ def test_a_file_says_what_it_is_of_and_stays_what_it_was(teacher: Path, tmp_path
     assert full.startswith(f"{teacher}#")
     assert named_in_full(full) == full
     assert pinned(Recipe(teacher=str(teacher), distill=0.5)).teacher == full
-    save_weights(build(NETWORK, 8).state_dict(), teacher, NETWORK)
+    save_weights(build(NETWORK, 8).state_dict(), teacher, NETWORK, ("mnist", "search"))
     with pytest.raises(RecipeError, match=r"teacher\.safetensors must have a SHA-256 that begins with"):
         load_teacher(full)
     save_file({"a": torch.zeros(1)}, tmp_path / "bare.safetensors")
@@ -165,8 +166,8 @@ def test_a_teacher_that_knows_the_images_that_validate_is_for_final_training_alo
     common = ["--data", str(small_mnist), "--epochs", "1", "--device", "cpu"]
     assert run(monkeypatch, capsys, "train", "4 M 6", *common, "--final", "--weights", "all.safetensors")[0] == 0
     wrong = (
-        "error: recipe.teacher: must not know the images that validate, but all.safetensors was trained on all of "
-        f"{small_mnist}; budgetnet train without --final leaves them out"
+        "error: recipe.teacher: must not know the images that validate, but all.safetensors was trained with --final "
+        f"on {small_mnist}; budgetnet train without it leaves them out"
     )
     space = write_space(tmp_path, recipe={"teacher": "all.safetensors", "distill": 0.5, "batch_size": 64})
     search = ["search", "--space", str(space), "--budget", "600", "--trials", "1", "--workers", "0", *common, "--quiet"]
@@ -178,3 +179,31 @@ def test_a_teacher_that_knows_the_images_that_validate_is_for_final_training_alo
     assert (code, err.strip()) == (2, wrong)
     assert run(monkeypatch, capsys, *student, "--final")[0] == 0
     check_teacher("all.safetensors", (1, 28, 28), 10, "mnist")
+
+
+@pytest.mark.parametrize(
+    ("trained", "searched"),
+    [("MNIST", "mnist"), ("fashion_mnist", "fashion-mnist"), ("mine/", "mine"), ("./mine", "mine"), ("mine", "mine")],
+)
+def test_the_same_data_is_known_however_it_is_written(trained: str, searched: str, tmp_path: Path) -> None:
+    path = tmp_path / "all.safetensors"
+    save_weights(build(NETWORK, 7).state_dict(), path, NETWORK, (trained, "final"))
+    with pytest.raises(RecipeError, match="must not know the images that validate"):
+        check_teacher(str(path), (1, 28, 28), 10, searched)
+    check_teacher(str(path), (1, 28, 28), 10, "other")
+    check_teacher(str(path), (1, 28, 28), 10, None)
+
+
+def test_equal_weights_are_equal_files(tmp_path: Path) -> None:
+    path, state, contents = tmp_path / "w.safetensors", build(NETWORK, 7).state_dict(), set()
+    for _ in range(20):
+        save_weights(state, path, NETWORK, ("mnist", "search"))
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
+
+
+def test_files_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    path, said = tmp_path / "old.safetensors", {"architecture": json.dumps(NETWORK.to_dict())}
+    save_file(build(NETWORK, 7).state_dict(), path, said)
+    assert (read_architecture_of(path), read_training_of(path)) == (NETWORK, None)
+    check_teacher(str(path), (1, 28, 28), 10, "mnist")
