@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from budgetnet.analysis import block
 from budgetnet.architecture import Architecture
 from budgetnet.build import build
+from budgetnet.catalogue import same_data
 from budgetnet.errors import ModelError
 from budgetnet.evidence import Evidence, Provenance, read_evidence
 from budgetnet.facts import Case
@@ -78,17 +79,20 @@ def frozen_source(evidence: Evidence, file: ModelFile) -> str:
 
 
 def case_of(evidence: Evidence, file: ModelFile) -> Case:
-    """The evidence, with that of the model that stands before it in the file."""
+    """The evidence, with that of the last model before it in the file that is of the same data."""
     classes = file.classes
     before = classes[: classes.index(evidence.name)] if evidence.name in classes else classes
     models = [name for name in before if re.fullmatch(r"Model_\d+", name) or evidence_path(file.path, name).exists()]
-    if not models:
-        return Case(evidence)
-    try:
-        previous = read_evidence(evidence_path(file.path, models[-1]))
-    except ModelError:  # somebody else's file is no reason to lose this freeze; the analysis says that it is missing
-        previous = None
-    return Case(evidence, models[-1], previous)
+    for name in reversed(models):
+        try:
+            previous = read_evidence(evidence_path(file.path, name))
+        except (
+            ModelError
+        ):  # somebody else's file is no reason to lose this freeze; the analysis says that it is missing
+            return Case(evidence, name, None)
+        if same_data(previous.provenance.data, evidence.provenance.data):
+            return Case(evidence, name, previous)
+    return Case(evidence)
 
 
 def weights_path(out: Path, name: str) -> Path:

@@ -355,6 +355,13 @@ def test_the_model_before_in_the_file_is_the_one_compared_with(workshop: Worksho
     assert "Changed against Model_1: " in joined(workshop.freeze(RESIDUAL_NETWORK, name="Model_2", force=True).source)
 
 
+def test_a_model_for_other_data_is_not_the_one_before(workshop: Workshop) -> None:
+    workshop.freeze()
+    workshop.freeze(RESIDUAL_NETWORK, origin=replace(PROVENANCE, data="fashion-mnist"))
+    assert "Changed against Model_1: " in joined(workshop.freeze().source)
+    assert "Changed" not in workshop.freeze(origin=replace(PROVENANCE, data="kmnist")).source
+
+
 def test_a_hostile_study_name_stays_inside_the_docstring(workshop: Workshop) -> None:
     name = 'x"""\nimport os\\\x1b[31m{budget}' + "y" * 300
     workshop.freeze(origin=replace(PROVENANCE, study=name, aim=(Sentence('Quote {study} \\ and """.'),)))
