@@ -86,9 +86,7 @@ def case_of(evidence: Evidence, file: ModelFile) -> Case:
     for name in reversed(models):
         try:
             previous = read_evidence(evidence_path(file.path, name))
-        except (
-            ModelError
-        ):  # somebody else's file is no reason to lose this freeze; the analysis says that it is missing
+        except ModelError:  # somebody else's file is no reason to lose this freeze; the analysis says so
             return Case(evidence, name, None)
         if same_data(previous.provenance.data, evidence.provenance.data):
             return Case(evidence, name, previous)

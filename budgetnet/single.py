@@ -42,8 +42,7 @@ def for_data(
 ) -> tuple[Architecture, Recipe, tuple[str, ...]]:
     """Network and recipe for a data set: input, classes and batch size follow it where they are not written.
 
-    Also what a person should know of the data. Raises ArchitectureError, RecipeError, DataError,
-    ModelError.
+    Also what a person should know of the data. Raises ArchitectureError, RecipeError, DataError, ModelError.
     """
     architecture, told = read_architecture(text), read_recipe(recipe, epochs)
     is_file = text.endswith(".json")
