@@ -56,12 +56,13 @@ def confirm(
     workers: WorkersOption = None,
     device: DeviceOption = "auto",
     bf16: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--bf16",
-            help="Compute the steps in bfloat16, as search does; else as for the seeds that are kept, or in float32.",
+            "--bf16/--float32",
+            help="Compute the steps in bfloat16, as search does, or in float32, seeds that are kept in bfloat16 once "
+            "more; by default as the seeds that are kept, or in float32.",
         ),
-    ] = False,
+    ] = None,
     tensorboard: TensorboardOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -71,7 +72,7 @@ def confirm(
 
     Example: budgetnet confirm --trial 42 --seeds 10
     """
-    from budgetnet.results import BFLOAT16
+    from budgetnet.results import BFLOAT16, FLOAT32
     from budgetnet.study import open_study
     from budgetnet.tensorboard import Runs, Seeds, check_folder
     from budgetnet.verdicts import confirmation_dict, confirmation_lines
@@ -80,8 +81,8 @@ def confirm(
     check_folder(tensorboard)
     winner = Winner.of(open_study(study, storage), trial)
     wanted, aim = seeds_of(seeds), _aim(winner, target, last)
-    if bf16:
-        winner = winner.in_precision(BFLOAT16)
+    if bf16 is not None:
+        winner = winner.in_precision(BFLOAT16 if bf16 else FLOAT32)
     with Runs(tensorboard) as written:
         curves = Seeds.of(written, winner)
         runs = _confirmed(winner, wanted, workers, device, quiet=as_json, also=curves.epoch)
@@ -112,6 +113,7 @@ def _confirmed(
     from budgetnet.executor import check_bf16, choose_device, local
     from budgetnet.results import BFLOAT16
     from budgetnet.winners import confirm_winner
+    from budgetnet.words import plural
 
     device, missing = choose_device(device), winner.missing(seeds)
     if missing and winner.precision == BFLOAT16:
@@ -121,6 +123,8 @@ def _confirmed(
         kept = len(seeds) - len(missing)
         have = f" ({kept} kept from before)" if kept else ""
         named = "seed 0" if len(seeds) == 1 else f"seeds 0 … {seeds[-1]}"
+        if again_in := set(missing) & {run.seed for run in winner.study.runs(winner.trial)} - set(winner.runs()):
+            typer.echo(f"{plural(len(again_in), 'seed')} in {BFLOAT16} once more, in {winner.precision}")
         if seeds[0] in missing and seeds[0] in winner.runs():
             typer.echo(f"seed {seeds[0]} once more, for its weights are not where they were kept")
         say([f"{named}{have} on all training images; test is read once an epoch, to report"])

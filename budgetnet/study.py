@@ -28,7 +28,7 @@ from budgetnet.errors import ModelError, SpaceError, StudyError
 from budgetnet.files import sha256
 from budgetnet.place import STUDIES, StudyPlace, names, newest, place
 from budgetnet.recipe import Recipe
-from budgetnet.results import SeedRun
+from budgetnet.results import FLOAT32, SeedRun
 from budgetnet.space_files import parse_space
 from budgetnet.statistics import pareto_front
 
@@ -160,7 +160,10 @@ class Study:
         return records[number]
 
     def runs(self, trial: int) -> list[SeedRun]:
-        """What ``confirm`` has kept of a trial, in the order of the seeds. Raises StudyError for a broken record."""
+        """What ``confirm`` has kept of a trial, in the order of the seeds and all in one precision.
+
+        Seeds in bfloat16 no longer count once there is one in float32. Raises StudyError for a broken record.
+        """
         with storage_errors(self.where):
             attrs = self.inner.user_attrs
         start = f"confirm:{trial}:"
@@ -168,7 +171,8 @@ class Study:
             runs = [SeedRun.from_dict(attrs[key]["run"], key) for key in attrs if key.startswith(start)]
         except (ModelError, TypeError, KeyError) as error:
             raise StudyError(f"{self.where.shown}: a run of trial {trial} cannot be read: {error}") from None
-        return sorted(runs, key=lambda run: run.seed)
+        exact = [run for run in runs if run.machine.precision == FLOAT32]
+        return sorted(exact or runs, key=lambda run: run.seed)
 
     def confirmed(self) -> list[int]:
         """Numbers of the trials of which ``confirm`` has kept some seed, in order."""

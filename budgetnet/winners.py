@@ -53,8 +53,12 @@ class Winner:
         return self.study.settings.data
 
     def runs(self) -> dict[int, SeedRun]:
-        """What is kept of its confirmation, by seed."""
-        return {run.seed: run for run in self.study.runs(self.trial) if len(run.epochs) == self.recipe.epochs}
+        """What is kept of its confirmation, in the precision that was chosen if one was, by seed."""
+        return {
+            run.seed: run
+            for run in self.study.runs(self.trial)
+            if len(run.epochs) == self.recipe.epochs and self.chosen in (None, run.machine.precision)
+        }
 
     @property
     def precision(self) -> str:
@@ -63,9 +67,12 @@ class Winner:
         return self.chosen or (kept.pop() if kept else FLOAT32)
 
     def in_precision(self, chosen: str) -> Winner:
-        """The same, to be confirmed in this precision. Raises StudyError where it has seeds of another."""
+        """The same, to be confirmed in this precision: seeds in bfloat16 give way to float32.
+
+        Raises StudyError where bfloat16 would have to take the place of float32.
+        """
         for run in self.runs().values():
-            if run.machine.precision != chosen:
+            if (run.machine.precision, chosen) == (FLOAT32, BFLOAT16):
                 raise StudyError(
                     f"trial {self.trial}: its seeds must all be trained in one precision, "
                     f"but seed {run.seed} was trained in {run.machine.precision} and {chosen} is asked for"
