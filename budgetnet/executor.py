@@ -258,7 +258,10 @@ def _work(pipe: Connection, device: str, threads: int, run: Run) -> None:
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     import torch
 
+    from budgetnet.allocator import keep_freed_memory
+
     torch.set_num_threads(threads)
+    keep_freed_memory()
     try:
         while True:
             message = pipe.recv()

@@ -22,11 +22,12 @@ Piece = Callable[[Tensor], Tensor]
 
 @contextmanager
 def fused(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Within, every plain ``nn.Sequential`` of the model runs (ReLU) BatchNorm (ReLU) (Dropout) as one operation.
+    """Within, a plain ``nn.Sequential`` runs (ReLU) BatchNorm (ReLU) (Dropout), or BatchNorm SiLU, as one operation.
 
-    Max pooling and dropout alone have kernels too, and grouped convolutions that oneDNN has no fast bfloat16 code for
-    stay in float32. The mathematics is that of the layers; dropout's random numbers are not torch's, but seeded by its
-    generator. Hooks of layers inside a Sequential are not called. Elsewhere than on a CPU nothing changes.
+    Max pooling and dropout alone have kernels too, as has SiLU behind a convolution where no gradient is needed, and
+    grouped convolutions that oneDNN has no fast bfloat16 code for stay in float32. The mathematics is that of the
+    layers; dropout's random numbers are not torch's, but seeded by its generator. Hooks of layers inside a Sequential
+    are not called. Elsewhere than on a CPU nothing changes.
     """
     sequences = [m for m in model.modules() if isinstance(m, nn.Sequential) and _is_plain(m)]
     if device.type != "cpu":
@@ -52,21 +53,28 @@ class _Chain:
 
 def _pieces(layers: nn.Sequential) -> Iterator[Piece]:
     rest = list(layers)
+    made: nn.Module | None = None  # the layer before
     while rest:
         before = len(rest) > 1 and _is_relu(rest[0]) and not rest[0].inplace and _is_norm(rest[1])
         layer = rest.pop(1 if before else 0)
         if isinstance(layer, nn.BatchNorm2d) and _is_norm(layer):
             relu = rest.pop(0) if before else None
-            after = rest.pop(0) if rest and _is_relu(rest[0]) else None
-            yield _Norm(relu, layer, after, rest.pop(0) if rest and _is_dropout(rest[0]) else None)
+            if relu is None and rest and _is_silu(rest[0]):
+                yield _NormSiLU(layer, rest.pop(0))
+            else:
+                after = rest.pop(0) if rest and _is_relu(rest[0]) else None
+                yield _Norm(relu, layer, after, rest.pop(0) if rest and _is_dropout(rest[0]) else None)
         elif isinstance(layer, nn.Dropout) and _is_dropout(layer):
             yield _Dropout(layer)
         elif isinstance(layer, nn.MaxPool2d) and _is_pool(layer):
             yield _MaxPool(layer)
         elif isinstance(layer, nn.Conv2d) and _is_slow_in_bfloat16(layer):
             yield _Float32(layer)
+        elif _is_silu(layer) and type(made) is nn.Conv2d:
+            yield _SiLU(layer)
         else:
             yield layer
+        made = layer
 
 
 def _is_plain(layers: nn.Sequential) -> bool:
@@ -75,6 +83,10 @@ def _is_plain(layers: nn.Sequential) -> bool:
 
 def _is_relu(layer: nn.Module) -> bool:
     return type(layer) is nn.ReLU
+
+
+def _is_silu(layer: nn.Module) -> bool:
+    return type(layer) is nn.SiLU and not layer.inplace
 
 
 def _is_norm(layer: nn.Module) -> bool:
@@ -105,6 +117,12 @@ def _is_map(x: Tensor) -> bool:
     return x.dtype in (torch.float32, torch.bfloat16) and x.ndim == 4 and x.numel() > x.shape[1]
 
 
+def _takes(norm: nn.BatchNorm2d, x: Tensor) -> bool:
+    """Whether the kernels take this map, and the norm trains, or evaluates without gradients, in float32."""
+    needed = norm.training or not torch.is_grad_enabled()
+    return _is_map(x) and x.shape[1] == norm.num_features and needed and norm.weight.dtype == torch.float32
+
+
 @dataclass(frozen=True)
 class _Norm:
     """``dropout(relu(norm(relu(x))))``, of which all but the norm may be missing."""
@@ -116,7 +134,7 @@ class _Norm:
 
     def __call__(self, x: Tensor) -> Tensor:
         norm = self.norm
-        if not _is_map(x) or x.shape[1] != norm.num_features or not self._is_fusible():
+        if not _takes(norm, x) or not self._drops_with_norm():
             for layer in (self.before, norm, self.after, self.dropout):
                 x = x if layer is None else layer(x)
             return x
@@ -128,20 +146,17 @@ class _Norm:
         out: Tensor = _NormFunction.apply(x, norm.weight, norm.bias, norm, *lows, *_random(self.dropout))
         return out
 
-    def _is_fusible(self) -> bool:
-        """Whether all of it trains, or evaluates without gradients, in float32."""
-        alike = self.dropout is None or self.dropout.training == self.norm.training
-        needed = self.norm.training or not torch.is_grad_enabled()
-        return alike and needed and self.norm.weight.dtype == torch.float32
+    def _drops_with_norm(self) -> bool:
+        return self.dropout is None or self.dropout.training == self.norm.training
 
 
 class _NormFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: Any, *options: Any) -> Tensor:
-        affine = _array(weight), _array(bias)
-        running = _array(norm.running_mean), _array(norm.running_var)
         y = torch.empty_like(x, memory_format=torch.channels_last)
-        ctx.statistics = kernels.norm_forward(_rows(x), _rows(y), *affine, *running, norm.momentum, norm.eps, *options)
+        ctx.statistics = kernels.norm_forward(
+            _rows(x), _rows(y), *_affine(norm), *_running(norm), norm.momentum, norm.eps, *options
+        )
         ctx.options = options
         ctx.save_for_backward(x, weight, bias)
         return y
@@ -157,12 +172,76 @@ class _NormFunction(torch.autograd.Function):
         return dx, *(torch.from_numpy(g) for g in gradients), None, None, None, None, None
 
 
+@dataclass(frozen=True)
+class _NormSiLU:
+    """``silu(norm(x))`` in float32; in bfloat16 torch's own SiLU, with its wider vectors, is the faster one."""
+
+    norm: nn.BatchNorm2d
+    silu: nn.Module
+
+    def __call__(self, x: Tensor) -> Tensor:
+        norm = self.norm
+        if x.dtype != torch.float32 or not _takes(norm, x):
+            return self.silu(_Norm(None, norm, None, None)(x))  # type: ignore[no-any-return]
+        if not norm.training:
+            y = torch.empty_like(x, memory_format=torch.channels_last)
+            kernels.norm_silu_eval(_rows(x), _rows(y), *_affine(norm), *_running(norm), norm.eps)
+            return y
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked.add_(1)
+        out: Tensor = _NormSiLUFunction.apply(x, norm.weight, norm.bias, norm)
+        return out
+
+
+class _NormSiLUFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: Any) -> Tensor:
+        y = torch.empty_like(x, memory_format=torch.channels_last)
+        ctx.statistics = kernels.norm_silu_forward(
+            _rows(x), _rows(y), *_affine(norm), *_running(norm), norm.momentum, norm.eps
+        )
+        ctx.save_for_backward(x, weight, bias)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias = ctx.saved_tensors
+        dx = torch.empty_like(x, memory_format=torch.channels_last)
+        gradients = kernels.norm_silu_backward(
+            _rows(x), _rows(dy), _rows(dx), _array(weight), _array(bias), *ctx.statistics
+        )
+        return dx, *(torch.from_numpy(g) for g in gradients), None
+
+
 def _normalised(x: Tensor, norm: nn.BatchNorm2d, lows: tuple[float, float]) -> Tensor:
     """The layers of a _Norm in eval mode."""
     y = torch.empty_like(x, memory_format=torch.channels_last)
-    statistics = _array(norm.running_mean), _array(norm.running_var)
-    kernels.norm_eval(_rows(x), _rows(y), _array(norm.weight), _array(norm.bias), *statistics, norm.eps, *lows)
+    kernels.norm_eval(_rows(x), _rows(y), *_affine(norm), *_running(norm), norm.eps, *lows)
     return y
+
+
+def _affine(norm: nn.BatchNorm2d) -> tuple[Any, Any]:
+    return _array(norm.weight), _array(norm.bias)
+
+
+def _running(norm: nn.BatchNorm2d) -> tuple[Any, Any]:
+    return _array(norm.running_mean), _array(norm.running_var)
+
+
+@dataclass(frozen=True)
+class _SiLU:
+    """Of a map that nobody else has: without gradients, and in float32, it takes the map's place."""
+
+    layer: nn.Module
+
+    def __call__(self, x: Tensor) -> Tensor:
+        plain = _is_map(x) and x.dtype == torch.float32 and x.is_contiguous(memory_format=torch.channels_last)
+        if torch.is_grad_enabled() or not plain:
+            return self.layer(x)  # type: ignore[no-any-return]
+        rows = _rows(x)
+        kernels.silu(rows, rows)
+        return x
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""Compiled loops of the CPU path over channels-last maps: ReLU, BatchNorm, ReLU and dropout in one go; max pooling.
+"""Compiled loops of the CPU path over channels-last maps: ReLU, BatchNorm, ReLU and dropout in one go, or BatchNorm and
+SiLU; max pooling.
 
 numba compiles them on first use and keeps the machine code beside this file or in the user's cache directory. A map is
 an array (rows, length) in which channel ``i % channels`` stands at column ``i``: a row is several cells, so that the
@@ -133,8 +134,17 @@ def norm_forward(
     ``before`` and ``after`` are 0 for a ReLU and -inf for none; ``dropped`` is 2³² times the probability. The running
     statistics are drawn along as torch does it, with the unbiased variance.
     """
+    mean, inverse = _statistics(x, running_mean, running_var, momentum, epsilon, before)
+    _norm_apply(x, y, mean, inverse, weight, bias, before, after, dropped, seed)
+    return mean, inverse
+
+
+@_compiled
+def _statistics(
+    x: Array, running_mean: Array, running_var: Array, momentum: float, epsilon: float, before: float
+) -> tuple[Array, Array]:
     rows, length = x.shape
-    channels = weight.size
+    channels = running_mean.size
     count = rows * length // channels
     floor = np.float32(before)
     pivot = _tiled(_middle(x[0], floor, channels), length)  # sums about a number near the mean do not cancel
@@ -152,7 +162,6 @@ def norm_forward(
     for c in range(channels):
         running_mean[c] += momentum * (mean[c] - running_mean[c])
         running_var[c] += momentum * (variance[c] * count / (count - 1) - running_var[c])
-    _norm_apply(x, y, mean, inverse, weight, bias, before, after, dropped, seed)
     return mean, inverse
 
 
@@ -195,8 +204,6 @@ def norm_backward(
 ) -> tuple[Array, Array]:  # fmt: skip
     """Fill ``dx`` and return the gradients of weight and bias, (C,); arguments as norm_forward got and gave them."""
     rows, length = x.shape
-    channels = weight.size
-    count = rows * length // channels
     low, high = np.float32(before), np.float32(after)
     scale, shift = _line(mean, inverse, weight, bias, dropped, length)
     middle = _tiled(mean, length)
@@ -221,7 +228,19 @@ def norm_backward(
                 dx[r, i] = _cell(d, dx)
                 sums[i] += d
                 products[i] += d * (v - middle[i])
-    kept = _gain(dropped)
+    return _through_norm(x, dx, weight, mean, inverse, before, _gain(dropped), sums, products)
+
+
+@_compiled
+def _through_norm(
+    x: Array, dx: Array, weight: Array, mean: Array, inverse: Array,
+    before: float, kept: float, sums: Array, products: Array,
+) -> tuple[Array, Array]:  # fmt: skip
+    """From the gradient behind the norm, in ``dx``, and its sums over columns, alone and times ``x - mean``."""
+    rows, length = x.shape
+    channels = weight.size
+    count = rows * length // channels
+    low = np.float32(before)
     bias_gradient = _folded(sums, channels) * kept
     weight_gradient = _folded(products, channels) * inverse * kept
     slope = weight * inverse
@@ -243,6 +262,91 @@ def norm_eval(
 ) -> None:  # fmt: skip
     """``y = max(batch_norm(max(x, before)), after)`` with the running statistics."""
     _norm_apply(x, y, running_mean, 1 / np.sqrt(running_var + epsilon), weight, bias, before, after, 0, 0)
+
+
+# --- BatchNorm, SiLU: float32 only ------------------------------------------------------------------------------------
+
+
+@numba.njit(inline="always")
+def _sigmoid(v: Any) -> Any:
+    """To a few units in the last place, down to 5e-6 of it far below 0 (where it is 1e-30).
+
+    2^t by Taylor's polynomial about the nearest integer, which becomes the exponent.
+    """
+    t = v * np.float32(-1.4426950408889634)
+    t = np.float32(-126) if t < np.float32(-126) else t
+    t = np.float32(128) if t > np.float32(128) else t  # 2^128 is infinite, as is exp of so much
+    shifted = np.float32(t + np.float32(12582912))  # 1.5 · 2²³: its last bits are the integer
+    f = t - (shifted - np.float32(12582912))
+    p = np.float32(1.5403530e-4)
+    p = p * f + np.float32(1.3333558e-3)
+    p = p * f + np.float32(9.6181291e-3)
+    p = p * f + np.float32(5.5504109e-2)
+    p = p * f + np.float32(2.4022651e-1)
+    p = p * f + np.float32(6.9314718e-1)
+    p = np.float32(p * f + np.float32(1))
+    power = np.uint32(p.view(np.uint32) + np.uint32(shifted.view(np.uint32) << np.uint32(23))).view(np.float32)
+    return np.float32(1) / (np.float32(1) + power)
+
+
+@_compiled
+def norm_silu_forward(
+    x: Array, y: Array, weight: Array, bias: Array, running_mean: Array, running_var: Array,
+    momentum: float, epsilon: float,
+) -> tuple[Array, Array]:  # fmt: skip
+    """``y = silu(batch_norm(x))`` in training mode; otherwise as norm_forward."""
+    mean, inverse = _statistics(x, running_mean, running_var, momentum, epsilon, -np.inf)
+    _silu_apply(x, y, mean, inverse, weight, bias)
+    return mean, inverse
+
+
+@_compiled
+def _silu_apply(x: Array, y: Array, mean: Array, inverse: Array, weight: Array, bias: Array) -> None:
+    rows, length = x.shape
+    scale, shift = _line(mean, inverse, weight, bias, 0, length)
+    for r in range(rows):
+        for i in range(length):
+            v = x[r, i] * scale[i] + shift[i]
+            y[r, i] = v * _sigmoid(v)
+
+
+@_compiled
+def norm_silu_backward(
+    x: Array, dy: Array, dx: Array, weight: Array, bias: Array, mean: Array, inverse: Array
+) -> tuple[Array, Array]:
+    """Fill ``dx`` and return the gradients of weight and bias, (C,); arguments as in norm_silu_forward."""
+    rows, length = x.shape
+    scale, shift = _line(mean, inverse, weight, bias, 0, length)
+    middle = _tiled(mean, length)
+    sums, products = np.zeros(length, np.float32), np.zeros(length, np.float32)
+    for r in range(rows):  # dx holds, for now, the gradient behind SiLU
+        for i in range(length):
+            v = x[r, i]
+            normed = v * scale[i] + shift[i]
+            s = _sigmoid(normed)
+            d = dy[r, i] * s * (np.float32(1) + normed * (np.float32(1) - s))
+            dx[r, i] = d
+            sums[i] += d
+            products[i] += d * (v - middle[i])
+    return _through_norm(x, dx, weight, mean, inverse, -np.inf, 1.0, sums, products)
+
+
+@_compiled
+def norm_silu_eval(
+    x: Array, y: Array, weight: Array, bias: Array, running_mean: Array, running_var: Array, epsilon: float
+) -> None:
+    """``y = silu(batch_norm(x))`` with the running statistics."""
+    _silu_apply(x, y, running_mean, 1 / np.sqrt(running_var + epsilon), weight, bias)
+
+
+@_compiled
+def silu(x: Array, y: Array) -> None:
+    """``y = silu(x)``; y may be x."""
+    rows, length = x.shape
+    for r in range(rows):
+        for i in range(length):
+            v = x[r, i]
+            y[r, i] = v * _sigmoid(v)
 
 
 # --- dropout alone, max pooling ---------------------------------------------------------------------------------------

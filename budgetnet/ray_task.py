@@ -59,7 +59,10 @@ def train_task(order: Order, stops: Any, key: int) -> Iterator[Event | Begun | W
         return
     import torch
 
+    from budgetnet.allocator import keep_freed_memory
+
     torch.set_num_threads(order.threads)
+    keep_freed_memory()
     with tempfile.TemporaryDirectory(prefix="budgetnet-") as folder:
         weights = Path(folder) / "weights.safetensors"
         job = order.job if order.job.weights is None else replace(order.job, weights=str(weights))

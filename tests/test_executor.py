@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -146,3 +149,26 @@ def test_devices_are_checked() -> None:
     assert choose_device("cpu") == "cpu"
     with pytest.raises(WorkerError, match="--device must be auto, cpu, cuda or mps, but got 'gpu'"):
         choose_device("gpu")
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+def test_a_process_that_keeps_freed_memory_takes_no_new_pages_for_it() -> None:
+    code = """
+import resource, torch
+from budgetnet.allocator import keep_freed_memory
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def step():
+    maps = [torch.ones(1_000_000) for _ in range(4)]
+def measured():
+    step()
+    before = faults()
+    for _ in range(20):
+        step()
+    return faults() - before
+before = measured()
+print(before, keep_freed_memory(), measured())
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    before, kept, after = out.split()
+    assert kept == "True"
+    assert int(before) > 1_000 > 100 > int(after)

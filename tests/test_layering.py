@@ -29,7 +29,7 @@ LAYERS = {
     ),
     **dict.fromkeys(("images", "folders", "catalogue", "vision", "tailor"), 5),
     **dict.fromkeys(("augment", "captured", "fused", "picture", "stacked", "step", "train", "effective", "teacher"), 6),
-    **dict.fromkeys(("jobs", "executor", "ray_connection", "ray_task", "cluster"), 7),
+    **dict.fromkeys(("jobs", "allocator", "executor", "ray_connection", "ray_task", "cluster"), 7),
     **dict.fromkeys(
         (
             "place",
