@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from budgetnet.catalogue import same_data
 from budgetnet.comparison import Comparison, compare
 from budgetnet.evidence import Evidence
 from budgetnet.fields import extent, feature_field
@@ -25,7 +26,7 @@ class Case:
     @property
     def comparable(self) -> bool:
         """Whether the previous model was trained on the same data and tested on the same images, from shared seeds."""
-        if self.previous is None or self.previous.provenance.data != self.evidence.provenance.data:
+        if self.previous is None or not same_data(self.previous.provenance.data, self.evidence.provenance.data):
             return False
         before, after = self.previous.confirmation, self.evidence.confirmation
         return before.images == after.images and bool(set(before.seeds) & set(after.seeds))

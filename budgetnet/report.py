@@ -8,6 +8,7 @@ from pathlib import Path
 from shlex import join
 
 from budgetnet.aim import Aim, read_aim
+from budgetnet.catalogue import same_data
 from budgetnet.display import percent, spark
 from budgetnet.errors import StudyError
 from budgetnet.front_pictures import frontier, over_seeds, records_table, winners_table
@@ -52,13 +53,14 @@ def joint_page(studies: Sequence[Study], folder: Path) -> Page:
     winner.
     """
     surveys, about = [survey(study) for study in studies], read_aim(folder).about
-    if len(kinds := sorted({found.settings.data for found in surveys})) > 1:
-        raise StudyError(f"only studies of the same data compare, but these are of {', '.join(kinds)}")
+    kinds = {found.settings.data for found in surveys}
+    if not all(same_data(kind, surveys[0].settings.data) for kind in kinds):
+        raise StudyError(f"only studies of the same data compare, but these are of {', '.join(sorted(kinds))}")
     if not any(found.champion for found in surveys):
         raise StudyError(f"none of {', '.join(found.name for found in surveys)} has a confirmed winner")
     picture = frontier(surveys)
     parts = [*([about] if about else []), shown(picture), "## Winners", winners_table(surveys)]
-    if all(found.settings.data == DATA for found in surveys):
+    if same_data(surveys[0].settings.data, DATA):
         parts += ["## Public records", records_table()]
     for found in surveys:
         if found.champion is not None:

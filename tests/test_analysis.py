@@ -218,6 +218,11 @@ def test_models_of_other_images_or_seeds_are_not_compared(other: Any) -> None:
     assert "Not comparable with Model_0, which was tested on other images or trained from other seeds." in text
 
 
+def test_models_of_the_same_data_otherwise_spelled_are_compared() -> None:
+    before = replace(evidence(THREE, data="MNIST"), name="Model_0")
+    assert not any("Not comparable" in text for text in sentences(Case(evidence(THREE), "Model_0", before)))
+
+
 # --- a person's sentences ---------------------------------------------------------------------------------------------
 
 
