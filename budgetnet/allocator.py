@@ -12,7 +12,7 @@ def keep_freed_memory() -> bool:
     """Have glibc keep freed memory of this process, not hand it back; whether it does. Other C libraries stay as is.
 
     A training step frees every map it makes. Handed back to the system, the pages come again zeroed, one fault each:
-    a tenth of the time of a small network's step (mallopt(3)).
+    up to a tenth of the time of a small network's step, as the benchmark of training says (mallopt(3)).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

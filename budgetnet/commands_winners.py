@@ -59,8 +59,8 @@ def confirm(
         bool | None,
         typer.Option(
             "--bf16/--float32",
-            help="Compute the steps in bfloat16, as search does, or in float32, seeds that are kept in bfloat16 once "
-            "more; by default as the seeds that are kept, or in float32.",
+            help="Compute the steps in bfloat16, as search does, or in float32, whose seeds take the place of any in "
+            "bfloat16. By default as the seeds that are kept; float32 where there are none.",
         ),
     ] = None,
     tensorboard: TensorboardOption = None,
@@ -123,8 +123,10 @@ def _confirmed(
         kept = len(seeds) - len(missing)
         have = f" ({kept} kept from before)" if kept else ""
         named = "seed 0" if len(seeds) == 1 else f"seeds 0 … {seeds[-1]}"
-        if again_in := set(missing) & {run.seed for run in winner.study.runs(winner.trial)} - set(winner.runs()):
-            typer.echo(f"{plural(len(again_in), 'seed')} in {BFLOAT16} once more, in {winner.precision}")
+        if before := winner.giving_way():
+            say(
+                [f"{plural(len(before), 'seed')} in {BFLOAT16} will not count once one in {winner.precision} has ended"]
+            )
         if seeds[0] in missing and seeds[0] in winner.runs():
             typer.echo(f"seed {seeds[0]} once more, for its weights are not where they were kept")
         say([f"{named}{have} on all training images; test is read once an epoch, to report"])

@@ -334,7 +334,9 @@ def check_bf16(device: str) -> None:
     from budgetnet.train import has_bf16
 
     if not has_bf16(device):
-        raise WorkerError(f"steps in bfloat16 need a processor that computes so, but {device} is none; see --float32")
+        raise WorkerError(
+            f"steps in bfloat16 need a processor that computes so, but {device} is none; see confirm --float32"
+        )
 
 
 def local(workers: int | None, device: str, hang_limit: float = HANG_LIMIT) -> Executor:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from budgetnet.aim import Aim
+from budgetnet.catalogue import same_data
 from budgetnet.display import percent
 from budgetnet.drawing import (
     BLUE,
@@ -34,12 +35,17 @@ USUAL_EPOCHS = 15
 CROWDED = 0.25  # trials whose params differ by a smaller part than that get a panel of their own
 
 
+def records_of(data: str) -> tuple[PublicRecord, ...]:
+    """The public records that were measured on these data."""
+    return RECORDS if same_data(data, DATA) else ()
+
+
 def accuracy_against_params(survey: Survey) -> Picture:
     """Trials by validation accuracy, the Pareto front, what is confirmed on test, and the public records.
 
     Where the trials fill a small part of the picture, a second panel shows that part alone.
     """
-    public = [record for record in RECORDS if survey.settings.data == DATA]
+    public = records_of(survey.settings.data)
     counts = list(map(params, survey.trained)) or [0]
     crowded = bool(survey.finished) and max(counts) - min(counts) < CROWDED * max(counts)
     with figure(8.4 if crowded else 7.6, 5.0) as drawn:
@@ -189,8 +195,8 @@ def _told_front(survey: Survey, public: bool) -> str:
 
 
 def frontier(surveys: Sequence[Survey]) -> Picture:
-    """The confirmed winners of several studies, their trials faintly behind them, and the public records."""
-    public = [record for record in RECORDS if all(survey.settings.data == DATA for survey in surveys)]
+    """The confirmed winners of studies of the same data, their trials faintly behind them, and the public records."""
+    public = records_of(surveys[0].settings.data)
     champions = [survey.champion for survey in surveys if survey.champion is not None]
     finished = [record for survey in surveys for record in survey.finished]
     accuracies = [record.shown for record in public]

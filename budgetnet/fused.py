@@ -26,8 +26,8 @@ def fused(model: nn.Module, device: torch.device) -> Iterator[None]:
 
     Max pooling and dropout alone have kernels too, as has SiLU behind a convolution where no gradient is needed, and
     grouped convolutions that oneDNN has no fast bfloat16 code for stay in float32. The mathematics is that of the
-    layers; dropout's random numbers are not torch's, but seeded by its generator. Hooks of layers inside a Sequential
-    are not called. Elsewhere than on a CPU nothing changes.
+    layers; dropout's random numbers are not torch's, but seeded by its generator. Hooks of these layers are not called.
+    Elsewhere than on a CPU nothing changes.
     """
     sequences = [m for m in model.modules() if isinstance(m, nn.Sequential) and _is_plain(m)]
     if device.type != "cpu":
@@ -70,7 +70,7 @@ def _pieces(layers: nn.Sequential) -> Iterator[Piece]:
             yield _MaxPool(layer)
         elif isinstance(layer, nn.Conv2d) and _is_slow_in_bfloat16(layer):
             yield _Float32(layer)
-        elif _is_silu(layer) and type(made) is nn.Conv2d:
+        elif _is_silu(layer) and type(made) is nn.Conv2d and not made._forward_hooks:
             yield _SiLU(layer)
         else:
             yield layer
@@ -239,8 +239,7 @@ class _SiLU:
         plain = _is_map(x) and x.dtype == torch.float32 and x.is_contiguous(memory_format=torch.channels_last)
         if torch.is_grad_enabled() or not plain:
             return self.layer(x)  # type: ignore[no-any-return]
-        rows = _rows(x)
-        kernels.silu(rows, rows)
+        kernels.silu(_rows(x))
         return x
 
 

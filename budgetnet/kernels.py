@@ -143,6 +143,7 @@ def norm_forward(
 def _statistics(
     x: Array, running_mean: Array, running_var: Array, momentum: float, epsilon: float, before: float
 ) -> tuple[Array, Array]:
+    """(mean, 1 / standard deviation) of ``max(x, before)``, (C,); the running statistics are drawn along."""
     rows, length = x.shape
     channels = running_mean.size
     count = rows * length // channels
@@ -340,13 +341,12 @@ def norm_silu_eval(
 
 
 @_compiled
-def silu(x: Array, y: Array) -> None:
-    """``y = silu(x)``; y may be x."""
+def silu(x: Array) -> None:
+    """``x = silu(x)``. Given the place of the result besides, as the same array, the compiler would use no vectors."""
     rows, length = x.shape
     for r in range(rows):
         for i in range(length):
-            v = x[r, i]
-            y[r, i] = v * _sigmoid(v)
+            x[r, i] = x[r, i] * _sigmoid(x[r, i])
 
 
 # --- dropout alone, max pooling ---------------------------------------------------------------------------------------

@@ -11,10 +11,9 @@ from budgetnet.aim import Aim, read_aim
 from budgetnet.catalogue import same_data
 from budgetnet.display import percent, spark
 from budgetnet.errors import StudyError
-from budgetnet.front_pictures import frontier, over_seeds, records_table, winners_table
+from budgetnet.front_pictures import frontier, over_seeds, records_of, records_table, winners_table
 from budgetnet.given import SPACE
 from budgetnet.page import Page, shown, table
-from budgetnet.public_records import DATA
 from budgetnet.results import FLOAT32, Confirmation
 from budgetnet.study import VALUE_EPOCHS, Study, TrialRecord
 from budgetnet.study_pictures import study_pictures
@@ -36,7 +35,7 @@ def study_page(study: Study) -> Page:
     parts += [*_trials(found), *_confirmed(found)]
     for picture in of_study:
         parts += [f"## {picture.title}", shown(picture)]
-        if picture.name == "accuracy_against_params" and found.settings.data == DATA:
+        if picture.name == "accuracy_against_params" and records_of(found.settings.data):
             parts.append(records_table())
     if found.champion is not None:
         parts += _seeds(found.champion)
@@ -60,7 +59,7 @@ def joint_page(studies: Sequence[Study], folder: Path) -> Page:
         raise StudyError(f"none of {', '.join(found.name for found in surveys)} has a confirmed winner")
     picture = frontier(surveys)
     parts = [*([about] if about else []), shown(picture), "## Winners", winners_table(surveys)]
-    if same_data(surveys[0].settings.data, DATA):
+    if records_of(surveys[0].settings.data):
         parts += ["## Public records", records_table()]
     for found in surveys:
         if found.champion is not None:

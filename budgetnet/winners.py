@@ -10,6 +10,7 @@ from shlex import join
 
 from budgetnet.aim import Aim
 from budgetnet.architecture import Architecture
+from budgetnet.catalogue import same_data
 from budgetnet.comparison import Comparison, compare
 from budgetnet.confirm import confirm
 from budgetnet.data import load
@@ -79,6 +80,10 @@ class Winner:
                 )
         return replace(self, chosen=chosen)
 
+    def giving_way(self) -> list[int]:
+        """The seeds that are kept in bfloat16 and count no more once the first in float32 has ended."""
+        return sorted({run.seed for run in self.study.runs(self.trial)} - set(self.runs()))
+
     def confirmation(self) -> Confirmation:
         """All seeds that are kept. Raises StudyError when there are none."""
         runs = self.runs()
@@ -135,7 +140,7 @@ def confirm_winner(
         missing, runs = winner.missing(seeds), winner.runs()  # somebody else may have trained since
         with storage_errors(winner.study.where):
             weights.parent.mkdir(parents=True, exist_ok=True)
-            if seeds[0] in missing:
+            if not winner.study.has_weights(winner.trial, seeds[0]):
                 weights.unlink(missing_ok=True)  # of a run that did not end, or not those that were kept
         return confirm(
             executor,
@@ -235,7 +240,7 @@ def model_contender(path: Path, name: str) -> Contender:
 
 def compare_contenders(first: Contender, second: Contender) -> Comparison:
     """Raises ModelError where the two were not tested on the same images, or share no seeds."""
-    if first.data != second.data:
+    if not same_data(first.data, second.data):
         raise ModelError(
             f"only the same data compares, but {first.name} is of {first.data}, {second.name} of {second.data}"
         )

@@ -108,9 +108,9 @@ def _parameters(function: Callable[..., Any]) -> tuple[list[tuple[str, str, str]
             assert isinstance(info, OptionInfo)
             named = [each for each in (info.default, *(info.param_decls or ())) if isinstance(each, str)]
             flag = next(iter(named), f"--{name.replace('_', '-')}").replace("/", " / ")
-            value = "" if kind is bool else f" {_kind(kind)}"
+            value = "" if _holds(kind, bool) else f" {_kind(kind)}"
             unset = parameter.default is False or parameter.default in (None, "")
-            default = "required" if required else "" if unset or kind is bool else f"`{parameter.default}`"
+            default = "required" if required else "" if unset or _holds(kind, bool) else f"`{parameter.default}`"
             options.append((f"{flag}{value}", info.help or "", default))
     return arguments, options
 

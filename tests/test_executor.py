@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -151,24 +152,33 @@ def test_devices_are_checked() -> None:
         choose_device("gpu")
 
 
-@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
-def test_a_process_that_keeps_freed_memory_takes_no_new_pages_for_it() -> None:
-    code = """
-import resource, torch
-from budgetnet.allocator import keep_freed_memory
-faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-def step():
-    maps = [torch.ones(1_000_000) for _ in range(4)]
-def measured():
-    step()
-    before = faults()
-    for _ in range(20):
-        step()
-    return faults() - before
-before = measured()
-print(before, keep_freed_memory(), measured())
-"""
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    before, kept, after = out.split()
-    assert kept == "True"
-    assert int(before) > 1_000 > 100 > int(after)
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+GLIBC = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep freed memory")
+
+
+def new_pages() -> int:
+    """Pages that the system hands this process while it makes and frees 16 MB twenty times."""
+    import torch
+
+    def make_and_free() -> int:
+        [torch.ones(1_000_000) for _ in range(4)]
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+    counts = [make_and_free() for _ in range(25)]
+    return counts[-1] - counts[4]
+
+
+def tell_new_pages(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[Event]:
+    yield Failed(job.id, str(new_pages()))
+
+
+@GLIBC
+def test_a_worker_takes_again_what_it_has_freed(small_mnist: Path) -> None:
+    code = "from tests.test_executor import new_pages; print(new_pages())"
+    usual = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    with closing(LocalProcesses(1, run=tell_new_pages)) as executor:
+        executor.submit(job(small_mnist))
+        (told,) = all_events(executor)
+    assert isinstance(told, Failed)
+    assert int(told.reason) < usual / 10

@@ -275,8 +275,8 @@ def test_silu_behind_a_convolution_is_torchs(shape, layout, seed):
 
 def test_silu_is_torchs_from_end_to_end_of_float32():
     x = torch.cat([torch.linspace(-110, 110, 4099), torch.tensor([*SICK, 0.0, -0.0, 3e38, -3e38])])
-    y = torch.empty_like(x)
-    kernels.silu(x.view(2, -1).numpy(), y.view(2, -1).numpy())
+    y = x.clone()
+    kernels.silu(y.view(2, -1).numpy())
     want = F.silu(x.double())
     for healthy, most in (((x.abs() < 8) & (x != 0), 6e-7), (want.isfinite() & (want.abs() > 1e-35), 5e-6)):
         assert (y - want).div(want)[healthy].abs().max() < most
@@ -294,17 +294,31 @@ def test_silu_in_bfloat16_is_torchs(called):
     assert called == ["norm_forward"]
 
 
-@pytest.mark.parametrize("silu", [nn.SiLU(), nn.SiLU(inplace=True)])
-def test_silu_overwrites_a_map_only_where_nobody_needs_it(silu, called):
-    """With gradients, behind another layer than a convolution, or first in its Sequential, it is torch's."""
-    x, dy = random(3, 4, 5, 5), random(3, 6, 5, 5)
-    assert_identical(both(nn.Sequential(nn.Conv2d(4, 6, 1), silu), x, dy))
-    before = x.clone()
+def test_silu_takes_the_place_of_its_map_only_where_nobody_needs_it(called):
+    x, dy = (laid_out(random(3, 6, 5, 5, seed=seed), "channels_last") for seed in (0, 1))
+    conv = nn.Conv2d(6, 6, 1)
+    assert_identical(both(nn.Sequential(conv, nn.SiLU()), x, dy))  # with gradients it is torch's
+    kept, before = [], x.clone()
+    hooked = nn.Conv2d(6, 6, 1)
+    hooked.register_forward_hook(lambda layer, inputs, output: kept.append(output))
     with torch.no_grad():
-        for layers in ([nn.SiLU()], [nn.Identity(), nn.SiLU()], [nn.BatchNorm2d(4).train(), nn.Identity(), nn.SiLU()]):
+        for layers in ([nn.SiLU()], [nn.Identity(), nn.SiLU()], [conv, nn.Identity(), nn.SiLU()]):
             fuse(nn.Sequential(*layers), x)
-    assert torch.equal(x, before)
-    assert "silu" not in called
+        fuse(nn.Sequential(hooked, nn.SiLU()), x)
+        assert torch.equal(kept[0], hooked(x))
+        assert torch.equal(x, before)
+        assert "silu" not in called
+        torch.testing.assert_close(fuse(nn.Sequential(conv, nn.SiLU()), x), F.silu(conv(x)), rtol=1e-5, atol=1e-6)
+    assert called == ["silu"]
+
+
+def test_the_kernels_of_norm_and_silu_ran(called):
+    model, x = norm_layers(0, 6, "silu"), random(3, 6, 5, 5)
+    passes(model, x, x, lambda: fused(model, CPU))
+    assert called == ["norm_silu_forward", "norm_silu_backward"]
+    with torch.no_grad():
+        fuse(model.eval(), x)
+    assert called[2:] == ["norm_silu_eval"]
 
 
 def test_bfloat16_is_rounded_to_nearest_and_ties_to_even():

@@ -67,7 +67,7 @@ def test_bfloat16_is_refused_where_it_would_be_emulated(
     code, _, err = run(monkeypatch, capsys, *confirm)
     assert (code, err) == (
         2,
-        "error: steps in bfloat16 need a processor that computes so, but cpu is none; see --float32\n",
+        "error: steps in bfloat16 need a processor that computes so, but cpu is none; see confirm --float32\n",
     )
     assert open_study("mine").runs(0) == []
 
@@ -88,7 +88,7 @@ def test_all_seeds_of_a_trial_are_trained_in_one_precision(
     assert run(monkeypatch, capsys, *confirm, "1", "--seeds", "2")[0] == 0  # goes on as it began
     assert [run.machine.precision for run in open_study("mine").runs(1)] == ["bfloat16", "bfloat16"]
     code, out, _ = run(monkeypatch, capsys, *confirm, "1", "--seeds", "1", "--float32")
-    assert (code, "1 seed in bfloat16 once more, in float32\n" in out) == (0, True)
+    assert (code, "2 seeds in bfloat16 will not count once one in float32 has ended\n" in out) == (0, True)
     assert [run.machine.precision for run in open_study("mine").runs(1)] == ["float32"]  # the other counts no more
     assert run(monkeypatch, capsys, *confirm, "1", "--seeds", "2")[0] == 0
     assert [run.machine.precision for run in open_study("mine").runs(1)] == ["float32", "float32"]

@@ -28,7 +28,7 @@ from budgetnet.importance import importances, ranks_of
 from budgetnet.page import html, table
 from budgetnet.report import joint_page, study_page
 from budgetnet.results import BFLOAT16, Confirmation
-from budgetnet.study import Study, open_study
+from budgetnet.study import Settings, Study, open_study
 from budgetnet.survey import Survey, survey
 from tests.quick import quick_study
 from tests.records import MACHINE, confirmation
@@ -181,6 +181,19 @@ def test_several_studies_are_compared_on_one_page(study: Study, found: Survey, t
     row = f"| landscape, trial 3 | 7,790 | 8,000 | 10 | {mean} | 99.32 | 99.4 %: 8 of 10 |"
     assert text.count(row) == 2
     assert "## The winner of landscape: trial 3" in text
+
+
+class InCapitals(Study):
+    """A study that was made with --data MNIST."""
+
+    @property
+    def settings(self) -> Settings:
+        return replace(super().settings, data="MNIST")
+
+
+def test_data_are_the_same_however_they_are_spelled(study: Study, tmp_path: Path) -> None:
+    capitals = InCapitals(study.where, study.inner, study.storage)
+    assert joint_page([study, capitals], tmp_path) == joint_page([study, study], tmp_path)
 
 
 def test_studies_of_different_data_are_not_compared(study: Study, tmp_path: Path, small_mnist: Path) -> None:

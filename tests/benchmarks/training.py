@@ -31,6 +31,15 @@ The probe network in both precisions, mean of the last five test accuracies, see
 float32 99.44 ± 0.05, bfloat16 99.47 ± 0.02 %, seed by seed +0.03 ± 0.06 points (n=8; 95 % interval -0.02 to +0.08).
 Search trains in bfloat16; what is reported stays in float32, which processors without bfloat16 can repeat.
 
+The last three of what was kept, together, on a processor without bfloat16 (one core of a shared Zen 3, another training
+on the other; a step of 64 images with Model_3's network as teacher, float32; five interleaved pairs of 60 steps each;
+expected 1.4 ×):
+
+    separable, 3,992 params   c9 s10 M s22 s22 s22 s22^1                  67 ± 9 → 49 ± 6 ms  1.38 ± 0.27 ×
+    separable, 966 params     c8 M vs15^2                                 32 ± 4 → 25 ± 4     1.29 ± 0.16
+    Model_3                   7 c11 M 14 14 14 13                         47 ± 5 → 36 ± 4     1.30 ± 0.17
+    A3, without SiLU itself   10 10 12 14 M 12 10 10                      55 ± 3 → 44 ± 4     1.27 ± 0.06
+
 What was tried for a step of A3 at batch 128, one thread (interleaved; ms are those of a quiet machine):
 
     kept
@@ -46,10 +55,15 @@ What was tried for a step of A3 at batch 128, one thread (interleaved; ms are th
                                            depthwise layer (24 × 12 × 12, batch 128); 5.4 against 0.9 for a 5 × 5 weight
     evaluation by the same kernels         10,000 images in 0.6 s for 1.6, in batches of 250, and 100 MB less
     512 images augmented at once           1.03 × against 1,024
+    BatchNorm and SiLU as one kernel       float32: 1.64 + 2.05 → 1.22 + 1.65 ns a cell there and back; in bfloat16,
+                                           on a Xeon, torch's SiLU with its vectors of 512 bits stays ahead (2.0 : 1.75)
+    SiLU in place, without gradients       1.21 → 0.71 ns a cell; a kernel that is given one array as both source and
+                                           target is not vectorised, and took 6.8
+    freed memory kept (mallopt)            1,500 page faults a step → 0; 1.04 × on the Xeon, a tenth on Zen 3
     dropped
     a kernel for convolutions of one input channel (first layer, depthwise): 0.4 to 0.9 of oneDNN's speed
     a kernel for augmentation and normalisation: 1.00 × (it is 6 % of a step)
-    mallopt against page faults 1.04 × at most, in-place ReLU 1.03 ×, flush-denormal 1.03 × (noise), opaque oneDNN
+    in-place ReLU 1.03 ×, flush-denormal 1.03 × (noise), opaque oneDNN
     tensors 0.94 ×, contiguous bfloat16 0.5 ×
     vectors of 512 bits: 1.35 × for the bfloat16 kernels, 1.0 for float32; needs a switch of numba's that acts on
     everything a process compiles
