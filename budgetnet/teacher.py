@@ -20,7 +20,7 @@ from budgetnet.errors import RecipeError
 from budgetnet.files import sha256
 from budgetnet.layers import Shape
 from budgetnet.recipe import Recipe
-from budgetnet.weights import load_weights, read_architecture_of, read_training_of, read_weights
+from budgetnet.weights import load_weights, read_origin, read_weights
 
 DIGITS = 12  # of the SHA-256 that stands behind a teacher's path
 
@@ -53,13 +53,13 @@ def check_teacher(spec: str, input_shape: Shape, classes: int, held_out: str | N
     held_out: data whose validation images the teacher must not have seen; train --final shows them to a network.
     """
     path = Path(spec.partition("#")[0])
-    found = read_architecture_of(path)
+    origin = read_origin(path)
+    found, trained_on = origin.architecture, origin.trained_on
     if (found.input_shape, found.head.classes) != (input_shape, classes):
         raise RecipeError(
             f"recipe.teacher: must be for images of {input_shape} in {classes} classes, "
             f"but {spec} is for {found.input_shape} in {found.head.classes}"
         )
-    trained_on = read_training_of(path)
     if held_out is None or trained_on is None:
         return
     if trained_on[1] == "final" and same_data(trained_on[0], held_out):
@@ -73,7 +73,7 @@ def check_teacher(spec: str, input_shape: Shape, classes: int, held_out: str | N
 def load_teacher(spec: str) -> nn.Module:
     """The network in evaluation mode, its weights frozen, made for speed. Raises RecipeError, ModelError."""
     path = Path(named_in_full(spec).partition("#")[0])
-    network = build(read_architecture_of(path))
+    network = build(read_origin(path).architecture)
     load_weights(network, read_weights(path), path.stem, path)
     network = network.eval().requires_grad_(False)
     _fold_norms(network)

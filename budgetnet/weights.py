@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,24 +43,24 @@ def save_weights(
     replace_together({path: save(copies, said)})
 
 
-def read_architecture_of(path: Path) -> Architecture:
-    """The architecture that a file of weights says it is of. Raises ModelError where it says none."""
+@dataclass(frozen=True)
+class Origin:
+    """What a file of weights says of itself; ``trained_on``: data set and split, None where it is too old to say."""
+
+    architecture: Architecture
+    trained_on: tuple[str, str] | None
+
+
+def read_origin(path: Path) -> Origin:
+    """Raises ModelError where the file says no architecture."""
     said = _said(path)
     if ARCHITECTURE not in said:
         raise ModelError(f"{path}: does not say of which architecture it is, as files of train --weights do")
     try:
-        return Architecture.from_dict(said[ARCHITECTURE])
+        architecture = Architecture.from_dict(said[ARCHITECTURE])
     except ArchitectureError as error:
         raise ModelError(f"{path}: {NO_WEIGHTS}: {error}") from None
-
-
-def read_training_of(path: Path) -> tuple[str, str] | None:
-    """Data set and split that a file of weights says it was trained on; None where it is too old to say.
-
-    Raises ModelError.
-    """
-    said = _said(path)
-    return (said["data"], said["split"]) if "split" in said else None
+    return Origin(architecture, (said["data"], said["split"]) if "split" in said else None)
 
 
 def _said(path: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from budgetnet.recipe import Recipe
 from budgetnet.space_files import parse_space
 from budgetnet.teacher import answers, check_teacher, divergence, load_teacher, named_in_full, pinned
 from budgetnet.train import predict, train
-from budgetnet.weights import read_architecture_of, read_training_of, save_weights
+from budgetnet.weights import Origin, read_origin, save_weights
 from tests.test_cli import run
 from tests.tiny import TINY, write_space
 
@@ -82,7 +82,7 @@ def test_norms_become_part_of_the_convolutions_before_them(notation: str, norms:
 
 
 def test_a_file_says_what_it_is_of_and_stays_what_it_was(teacher: Path, tmp_path: Path) -> None:
-    assert read_architecture_of(teacher) == NETWORK
+    assert read_origin(teacher).architecture == NETWORK
     (beside := tmp_path / "beside").touch()
     assert teacher.stat().st_mode == beside.stat().st_mode, "as readable as any new file"
     full = named_in_full(str(teacher))
@@ -205,5 +205,5 @@ def test_equal_weights_are_equal_files(tmp_path: Path) -> None:
 def test_files_of_earlier_versions_are_read(tmp_path: Path) -> None:
     path, said = tmp_path / "old.safetensors", {"architecture": json.dumps(NETWORK.to_dict())}
     save_file(build(NETWORK, 7).state_dict(), path, said)
-    assert (read_architecture_of(path), read_training_of(path)) == (NETWORK, None)
+    assert read_origin(path) == Origin(NETWORK, None)
     check_teacher(str(path), (1, 28, 28), 10, "mnist")
