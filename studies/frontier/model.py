@@ -1,0 +1,121 @@
+"""Networks found by budgetnet; the weights and the evidence of each lie beside this file under its name."""
+
+from torch import Tensor, nn
+
+
+class Frontier_1000(nn.Module):
+    """(N, 1, 28, 28) images → (N, 10) logits, 966 params.
+
+    Target: at least 99 % of the test images in the last of 15 epochs, with fewer than 1,000 params. How close the last
+    epoch comes to the target with a budget of 1,000 is the question of this study.
+
+    Result: 98.67 ± 0.09 % (mean ± standard deviation of the last epoch over 10 seeds, 10,000 test images).
+        params       966 / 1,000
+        MACs         143,286
+        activations  7,840 at the peak
+        best train   98.76 % (running figure of an epoch: changing weights, images as augmented)
+        clean train  98.80 % (mean of the last weights, images as they are)
+        best test    98.82 % (chosen on test, so it flatters)
+        lowest       98.55 % in the last epoch of any seed
+        held         0 of 10 seeds
+        seed 0       98.82 % (last epoch)
+        seed 1       98.55 % (last epoch)
+        seed 2       98.61 % (last epoch)
+        seed 3       98.68 % (last epoch)
+        seed 4       98.58 % (last epoch)
+        seed 5       98.78 % (last epoch)
+        seed 6       98.65 % (last epoch)
+        seed 7       98.61 % (last epoch)
+        seed 8       98.70 % (last epoch)
+        seed 9       98.77 % (last epoch)
+
+    Analysis:
+    - The target held in 0 of 10 seeds (95 % Wilson interval of the share of seeds: 0.0 % to 27.8 %): it is missed, and
+      this network is no proof that the target can be held.
+    - Between seeds the last epoch varies by 0.09 points (standard deviation); the 95 % interval of its mean, by
+      Student's t, is 98.61 to 98.74 %.
+    - No overfitting beyond noise: on images as they are, the last weights classify 98.80 % of the training and 98.67 %
+      of the test images, 0.12 points apart, within two standard errors of 10,000 images (0.11 points each). It
+      underfits: even the training images stay below the target of 99 %, so capacity, epochs or recipe limit it, not
+      memorising.
+    - It uses 966 / 1,000 params, 96.6 % of the budget, nearly all of it; 34 are left.
+    - A cell of the last map (8 × 8) sees 16 × 16 pixels of the 28 × 28 image: a part; only the head joins the parts to
+      the whole.
+
+    Receptive field:
+        layer        kind                output  jump  sees
+        stem.0       Conv2d 3 × 3       28 × 28     1     3
+        stage1.0     MaxPool2d 2 × 2    14 × 14     2     4
+        stage1.1     Conv2d 3 × 3       12 × 12     2     8
+        stage1.4     Conv2d 1 × 1       12 × 12     2     8
+        stage1.7     Conv2d 3 × 3       10 × 10     2    12
+        stage1.10    Conv2d 1 × 1       10 × 10     2    12
+        stage1.7@2   Conv2d 3 × 3         8 × 8     2    16
+        stage1.10@2  Conv2d 1 × 1         8 × 8     2    16
+        head.0       AdaptiveAvgPool2d    1 × 1    16    30
+        head.2       Linear                  10    16    30
+
+    Origin:
+        study       frontier/params_1000, trial 27, search seed 4, validation accuracy 98.51 %
+        data        mnist; retrained on all training images, seeds 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; test read once an
+                    epoch, to report
+        network     [bn-silu] c8 M vs15^2 | gap fc:10
+        input       pixels from 0 to 1, less 0.1307, over 0.3081
+        recipe      learning_rate=0.40911466731517204, batch_size=64, epochs=15, optimizer=sgd, momentum=0.9,
+                    nesterov=True, weight_decay=3.7679244303313435e-06, schedule=onecycle, warmup=0.2, step_size=6,
+                    gamma=0.1, rotation=2.9257176613963534, scale=0.002180964780363426, shift=0.0013622057158671997,
+                    shear=0.009401708760610639, fill=0.0, flip=False, label_smoothing=0.0, ema=0.995,
+                    teacher=studies/frontier/teacher.safetensors#fdc6eca26fbb, distill=1.0, temperature=2.0
+        trained by  budgetnet 0.1.0, torch 2.15.0, numba 0.68.1, python 3.11.7, 1 thread of AMD EPYC (seeds 0, 1, 2, 3,
+                    4); budgetnet 0.1.1, torch 2.15.0, numba 0.68.1, python 3.11.7, 1 thread of AMD EPYC (seeds 5, 6, 7,
+                    8, 9)
+        weights     Frontier_1000.safetensors, of seed 0, the first, after its last epoch
+                    sha256 ea6a3ebe9a87a21051034ce605edb1509c43cfe9447527ec570718e0ee856104
+        evidence    Frontier_1000.json, all that was recorded
+                    sha256 8f9ec59e5dd04698fd63e1c907fde3e7366d6a9b7e6752d20e5ad2c582b0dcc3
+    """
+
+    input_shape = (1, 28, 28)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding=1, bias=False),  # 28 × 28, jump  1, receptive field  3
+            nn.BatchNorm2d(8),
+            nn.SiLU(),
+        )
+        shared1 = nn.Conv2d(15, 15, 3, groups=15, bias=False)
+        shared2 = nn.Conv2d(15, 15, 1, bias=False)
+        self.stage1 = nn.Sequential(
+            nn.MaxPool2d(2),  #                           14 × 14, jump  2, receptive field  4
+            nn.Conv2d(8, 8, 3, groups=8, bias=False),  #  12 × 12, jump  2, receptive field  8
+            nn.BatchNorm2d(8),
+            nn.SiLU(),
+            nn.Conv2d(8, 15, 1, bias=False),  #           12 × 12, jump  2, receptive field  8
+            nn.BatchNorm2d(15),
+            nn.SiLU(),
+            shared1,  #                                   10 × 10, jump  2, receptive field 12
+            nn.BatchNorm2d(15),
+            nn.SiLU(),
+            shared2,  #                                   10 × 10, jump  2, receptive field 12
+            nn.BatchNorm2d(15),
+            nn.SiLU(),
+            shared1,  #                                     8 × 8, jump  2, receptive field 16
+            nn.BatchNorm2d(15),
+            nn.SiLU(),
+            shared2,  #                                     8 × 8, jump  2, receptive field 16
+            nn.BatchNorm2d(15),
+            nn.SiLU(),
+        )
+        self.head = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),  #                     1 × 1, jump 16, receptive field 30
+            nn.Flatten(),
+            nn.Linear(15, 10),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 1, 28, 28) images → (N, 10) logits."""
+        x = self.stem(x)  #              (N, 8, 28, 28)
+        x = self.stage1(x)  #            (N, 15, 8, 8)
+        logits: Tensor = self.head(x)  # (N, 10)
+        return logits
