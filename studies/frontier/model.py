@@ -119,3 +119,156 @@ class Frontier_1000(nn.Module):
         x = self.stage1(x)  #            (N, 15, 8, 8)
         logits: Tensor = self.head(x)  # (N, 10)
         return logits
+
+
+class Frontier_4000(nn.Module):
+    """(N, 1, 28, 28) images → (N, 10) logits, 3,992 params.
+
+    Target: at least 99.4 % of the test images in every one of the last 5 of 15 epochs, with fewer than 4,000 params.
+    Whether every one of the last epochs can hold the target with a budget of 4,000, and in nearly every seed, is the
+    question of this study.
+
+    Result: 99.45 ± 0.04 % (mean ± standard deviation of the last epoch over 10 seeds, 10,000 test images).
+        params       3,992 / 4,000
+        MACs         793,236
+        activations  14,896 at the peak
+        best train   99.35 % (running figure of an epoch: changing weights, images as augmented)
+        clean train  99.45 % (mean of the last weights, images as they are)
+        best test    99.51 % (chosen on test, so it flatters)
+        lowest       99.36 % in the last 5 epochs of any seed
+        held         6 of 10 seeds
+        seed 0       99.38 99.37 99.36 99.36 99.39 % (last 5 epochs)
+        seed 1       99.48 99.47 99.49 99.47 99.48 % (last 5 epochs)
+        seed 2       99.41 99.44 99.43 99.43 99.44 % (last 5 epochs)
+        seed 3       99.41 99.45 99.43 99.47 99.48 % (last 5 epochs)
+        seed 4       99.38 99.38 99.37 99.38 99.38 % (last 5 epochs)
+        seed 5       99.47 99.49 99.51 99.49 99.50 % (last 5 epochs)
+        seed 6       99.38 99.41 99.45 99.46 99.46 % (last 5 epochs)
+        seed 7       99.44 99.45 99.46 99.46 99.43 % (last 5 epochs)
+        seed 8       99.48 99.47 99.50 99.51 99.49 % (last 5 epochs)
+        seed 9       99.37 99.42 99.42 99.42 99.42 % (last 5 epochs)
+
+    Analysis:
+    - The target held in 6 of 10 seeds (95 % Wilson interval of the share of seeds: 31.3 % to 83.2 %): whether it holds
+      depends on the seed; the lowest of the last 5 epochs is 99.36 %.
+    - Between seeds the last epoch varies by 0.04 points (standard deviation); the 95 % interval of its mean, by
+      Student's t, is 99.42 to 99.48 %.
+    - No overfitting beyond noise: on images as they are, the last weights classify 99.45 % of the training and 99.45 %
+      of the test images, 0.01 points apart, within two standard errors of 10,000 images (0.07 points each).
+    - Flat: mean test accuracy is 99.42 % at the first and 99.45 % at the last of the 5 epochs, no further apart than
+      one standard error of 10,000 images (0.07 points).
+    - Steady: no seed moved by more than 0.08 points within the last 5 epochs. Naming each seed's best epoch instead of
+      its last would flatter it by 0.01 points on average.
+    - It uses 3,992 / 4,000 params, 99.8 % of the budget, nearly all of it; 8 are left.
+    - A cell of the last map (14 × 14) sees 26 × 26 pixels of the 28 × 28 image: a part; only the head joins the parts
+      to the whole.
+    - Changed against Frontier_1000: [bn-silu] c9 s10 M s22 s22 s22 s22^1 | gap fc:10 (3,992 params) for [bn-silu] c8 M
+      vs15^2 | gap fc:10 (966); in the recipe learning_rate 0.4091 → 0.2474, weight_decay 3.768e-06 → 5.13e-06, rotation
+      2.926 → 8.057, scale 0.002181 → 0.1329, shift 0.001362 → 0.02599, shear 0.009402 → 0.01167, distill 1 → 0.9,
+      temperature 2 → 4.
+    - Over 10 shared seeds it ends 0.77 points above Frontier_1000: larger than the noise between seeds (95 % interval
+      +0.70 to +0.84 points, paired by seed, p < 0.001) and between images: of the first shared seed's networks, 83 test
+      images only this one classifies correctly, 26 only Frontier_1000 (McNemar's exact p < 0.001).
+
+    Receptive field:
+        layer      kind                output  jump  sees
+        stem.0     Conv2d 3 × 3       28 × 28     1     3
+        stage1.0   Conv2d 3 × 3       28 × 28     1     5
+        stage1.3   Conv2d 1 × 1       28 × 28     1     5
+        stage2.0   MaxPool2d 2 × 2    14 × 14     2     6
+        stage2.1   Conv2d 3 × 3       14 × 14     2    10
+        stage2.4   Conv2d 1 × 1       14 × 14     2    10
+        stage2.7   Conv2d 3 × 3       14 × 14     2    14
+        stage2.10  Conv2d 1 × 1       14 × 14     2    14
+        stage2.13  Conv2d 3 × 3       14 × 14     2    18
+        stage2.16  Conv2d 1 × 1       14 × 14     2    18
+        stage2.19  Conv2d 3 × 3       14 × 14     2    22
+        stage2.22  Conv2d 1 × 1       14 × 14     2    22
+        stage2.25  Conv2d 3 × 3       14 × 14     2    26
+        stage2.28  Conv2d 1 × 1       14 × 14     2    26
+        head.0     AdaptiveAvgPool2d    1 × 1    28    52
+        head.2     Linear                  10    28    52
+
+    Origin:
+        study       frontier/params_4000, trial 14, search seed 4, validation accuracy 99.38 %
+        data        mnist; retrained on all training images, seeds 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; test read once an
+                    epoch, to report
+        network     [bn-silu] c9 s10 M s22 s22 s22 s22^1 | gap fc:10
+        input       pixels from 0 to 1, less 0.1307, over 0.3081
+        recipe      learning_rate=0.2474125901972255, batch_size=64, epochs=15, optimizer=sgd, momentum=0.9,
+                    nesterov=True, weight_decay=5.1304865250847876e-06, schedule=onecycle, warmup=0.2, step_size=6,
+                    gamma=0.1, rotation=8.056760427324171, scale=0.13289918817882754, shift=0.025990119228530045,
+                    shear=0.011665315188876712, fill=0.0, flip=False, label_smoothing=0.0, ema=0.995,
+                    teacher=studies/frontier/teacher.safetensors#fdc6eca26fbb, distill=0.9, temperature=4.0
+        trained by  budgetnet 0.1.0, torch 2.15.0, numba 0.68.1, python 3.11.7, 1 thread of AMD EPYC (seeds 0, 1, 2, 3,
+                    4); budgetnet 0.1.1, torch 2.15.0, numba 0.68.1, python 3.11.7, 1 thread of AMD EPYC (seeds 5, 6, 7,
+                    8, 9)
+        weights     Frontier_4000.safetensors, of seed 0, the first, after its last epoch
+                    sha256 a3c29365e8b1dabfb3dd2092db557df26744f9b71869490e2412783bda2da59e
+        evidence    Frontier_4000.json, all that was recorded
+                    sha256 fb7cbbcd2b80d1df4b43f548b5109db4c8d271cf133cbe3496ee882cf00a0c94
+    """
+
+    input_shape = (1, 28, 28)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, 9, 3, padding=1, bias=False),  #              28 × 28, jump  1, receptive field  3
+            nn.BatchNorm2d(9),
+            nn.SiLU(),
+        )
+        self.stage1 = nn.Sequential(
+            nn.Conv2d(9, 9, 3, padding=1, groups=9, bias=False),  #    28 × 28, jump  1, receptive field  5
+            nn.BatchNorm2d(9),
+            nn.SiLU(),
+            nn.Conv2d(9, 10, 1, bias=False),  #                        28 × 28, jump  1, receptive field  5
+            nn.BatchNorm2d(10),
+            nn.SiLU(),
+        )
+        self.stage2 = nn.Sequential(
+            nn.MaxPool2d(2),  #                                        14 × 14, jump  2, receptive field  6
+            nn.Conv2d(10, 10, 3, padding=1, groups=10, bias=False),  # 14 × 14, jump  2, receptive field 10
+            nn.BatchNorm2d(10),
+            nn.SiLU(),
+            nn.Conv2d(10, 22, 1, bias=False),  #                       14 × 14, jump  2, receptive field 10
+            nn.BatchNorm2d(22),
+            nn.SiLU(),
+            nn.Conv2d(22, 22, 3, padding=1, groups=22, bias=False),  # 14 × 14, jump  2, receptive field 14
+            nn.BatchNorm2d(22),
+            nn.SiLU(),
+            nn.Conv2d(22, 22, 1, bias=False),  #                       14 × 14, jump  2, receptive field 14
+            nn.BatchNorm2d(22),
+            nn.SiLU(),
+            nn.Conv2d(22, 22, 3, padding=1, groups=22, bias=False),  # 14 × 14, jump  2, receptive field 18
+            nn.BatchNorm2d(22),
+            nn.SiLU(),
+            nn.Conv2d(22, 22, 1, bias=False),  #                       14 × 14, jump  2, receptive field 18
+            nn.BatchNorm2d(22),
+            nn.SiLU(),
+            nn.Conv2d(22, 22, 3, padding=1, groups=22, bias=False),  # 14 × 14, jump  2, receptive field 22
+            nn.BatchNorm2d(22),
+            nn.SiLU(),
+            nn.Conv2d(22, 22, 1, bias=False),  #                       14 × 14, jump  2, receptive field 22
+            nn.BatchNorm2d(22),
+            nn.SiLU(),
+            nn.Conv2d(22, 22, 3, padding=1, groups=22, bias=False),  # 14 × 14, jump  2, receptive field 26
+            nn.BatchNorm2d(22),
+            nn.SiLU(),
+            nn.Conv2d(22, 22, 1, bias=False),  #                       14 × 14, jump  2, receptive field 26
+            nn.BatchNorm2d(22),
+            nn.SiLU(),
+        )
+        self.head = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),  #                                  1 × 1, jump 28, receptive field 52
+            nn.Flatten(),
+            nn.Linear(22, 10),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 1, 28, 28) images → (N, 10) logits."""
+        x = self.stem(x)  #              (N, 9, 28, 28)
+        x = self.stage1(x)  #            (N, 10, 28, 28)
+        x = self.stage2(x)  #            (N, 22, 14, 14)
+        logits: Tensor = self.head(x)  # (N, 10)
+        return logits
