@@ -143,7 +143,8 @@ class _Norm:
             return _normalised(x, norm, lows)
         if norm.num_batches_tracked is not None:
             norm.num_batches_tracked.add_(1)
-        out: Tensor = _NormFunction.apply(x, norm.weight, norm.bias, norm, *lows, *_random(self.dropout))
+        passes, options = (kernels.norm_forward, kernels.norm_backward), (*lows, *_random(self.dropout))
+        out: Tensor = _NormFunction.apply(x, norm.weight, norm.bias, norm, passes, options)
         return out
 
     def _drops_with_norm(self) -> bool:
@@ -151,12 +152,13 @@ class _Norm:
 
 
 class _NormFunction(torch.autograd.Function):
+    """A norm with what is fused to it; ``passes``: the kernels there and back, which both take the ``options``."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: Any, *options: Any) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: Any, passes: Any, options: Any) -> Tensor:
         y = torch.empty_like(x, memory_format=torch.channels_last)
-        ctx.statistics = kernels.norm_forward(
-            _rows(x), _rows(y), *_affine(norm), *_running(norm), norm.momentum, norm.eps, *options
-        )
+        there, ctx.back = passes
+        ctx.statistics = there(_rows(x), _rows(y), *_affine(norm), *_running(norm), norm.momentum, norm.eps, *options)
         ctx.options = options
         ctx.save_for_backward(x, weight, bias)
         return y
@@ -166,10 +168,10 @@ class _NormFunction(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias = ctx.saved_tensors
         dx = torch.empty_like(x, memory_format=torch.channels_last)
-        gradients = kernels.norm_backward(
+        gradients = ctx.back(
             _rows(x), _rows(dy), _rows(dx), _array(weight), _array(bias), *ctx.statistics, *ctx.options
         )
-        return dx, *(torch.from_numpy(g) for g in gradients), None, None, None, None, None
+        return dx, *(torch.from_numpy(g) for g in gradients), None, None, None
 
 
 @dataclass(frozen=True)
@@ -189,29 +191,9 @@ class _NormSiLU:
             return y
         if norm.num_batches_tracked is not None:
             norm.num_batches_tracked.add_(1)
-        out: Tensor = _NormSiLUFunction.apply(x, norm.weight, norm.bias, norm)
+        passes = kernels.norm_silu_forward, kernels.norm_silu_backward
+        out: Tensor = _NormFunction.apply(x, norm.weight, norm.bias, norm, passes, ())
         return out
-
-
-class _NormSiLUFunction(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: Any) -> Tensor:
-        y = torch.empty_like(x, memory_format=torch.channels_last)
-        ctx.statistics = kernels.norm_silu_forward(
-            _rows(x), _rows(y), *_affine(norm), *_running(norm), norm.momentum, norm.eps
-        )
-        ctx.save_for_backward(x, weight, bias)
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias = ctx.saved_tensors
-        dx = torch.empty_like(x, memory_format=torch.channels_last)
-        gradients = kernels.norm_silu_backward(
-            _rows(x), _rows(dy), _rows(dx), _array(weight), _array(bias), *ctx.statistics
-        )
-        return dx, *(torch.from_numpy(g) for g in gradients), None
 
 
 def _normalised(x: Tensor, norm: nn.BatchNorm2d, lows: tuple[float, float]) -> Tensor:
