@@ -152,8 +152,8 @@ def train(
 
     Example: budgetnet train '8 12 M c12 c12 14 16' --recipe ema=0.999
     """
-    from budgetnet.executor import choose_device
     from budgetnet.jobs import EpochDone, Job
+    from budgetnet.machine import choose_device
     from budgetnet.plan import check_seed
     from budgetnet.single import for_data, train_one
     from budgetnet.tensorboard import Runs, Seeds, check_folder, run_name

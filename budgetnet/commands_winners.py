@@ -110,7 +110,8 @@ def _confirmed(
 ) -> Confirmation:
     """The runs of all seeds; what is missing is trained, and kept even if a later one is interrupted. ``also`` is told
     every epoch."""
-    from budgetnet.executor import check_bf16, choose_device, local
+    from budgetnet.executor import local
+    from budgetnet.machine import check_bf16, choose_device
     from budgetnet.results import BFLOAT16
     from budgetnet.winners import confirm_winner
     from budgetnet.words import plural

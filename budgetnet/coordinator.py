@@ -18,10 +18,11 @@ from optuna.trial import Trial, TrialState
 from budgetnet.candidates import Candidate, Rejection, draw, screened
 from budgetnet.cost import cost
 from budgetnet.errors import WorkerError
-from budgetnet.executor import Executor, choose_device, local
+from budgetnet.executor import Executor, local
 from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job, Lost, Stopped
 from budgetnet.ledger import Ledger
 from budgetnet.lock import locked
+from budgetnet.machine import choose_device
 from budgetnet.plan import Plan, Request, make_pruner
 from budgetnet.progress import Ended, Progressed, SearchEvent, Started, Tally
 from budgetnet.results import EpochResult

@@ -126,9 +126,8 @@ def _package(name: str, module: str, wanted: str) -> Finding:
 
 
 def _cpu() -> list[Finding]:
-    from budgetnet.executor import cores
     from budgetnet.jobs import processor
-    from budgetnet.train import has_bf16
+    from budgetnet.machine import cores, has_bf16
 
     count = cores()
     bf16 = (
@@ -154,7 +153,8 @@ def _workers() -> list[Finding]:
     """What ``--device auto`` and ``--workers`` by default come to."""
     import torch
 
-    from budgetnet.executor import LocalProcesses, choose_device, local
+    from budgetnet.executor import LocalProcesses, local
+    from budgetnet.machine import choose_device
 
     device = choose_device("auto")
     workers = local(None, device)

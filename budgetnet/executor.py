@@ -19,6 +19,7 @@ from typing import Protocol
 
 from budgetnet.errors import WorkerError
 from budgetnet.jobs import EpochDone, Event, Failed, Finished, Job, Stopped, run_job
+from budgetnet.machine import cores, set_up
 
 MAX_DEATHS = 3  # workers that die one after the other without finishing an epoch before the executor gives up
 STOP_GRACE = 5.0  # seconds that a worker is given to leave before it is terminated
@@ -256,12 +257,7 @@ def _work(pipe: Connection, device: str, threads: int, run: Run) -> None:
     """A worker's life: receive a job, send its events, until the pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's to handle
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    import torch
-
-    from budgetnet.allocator import keep_freed_memory
-
-    torch.set_num_threads(threads)
-    keep_freed_memory()
+    set_up(threads)
     try:
         while True:
             message = pipe.recv()
@@ -304,39 +300,10 @@ def _asked_to_stop(pipe: Connection, job: int) -> Callable[[], bool]:
 # --- choosing ---------------------------------------------------------------------------------------------------------
 
 
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def choose_device(device: str) -> str:
-    """``auto`` → "cuda" where there is one, else "cpu"; anything else is checked. Raises WorkerError."""
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device not in ("cpu", "cuda", "mps"):
-        raise WorkerError(f"--device must be auto, cpu, cuda or mps, but got {device!r}")
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available[device]:
-        raise WorkerError(f"--device {device}: torch finds no such device on this machine")
-    return device
-
-
 def check_workers(workers: int | None) -> None:
     """Raise WorkerError for fewer than none."""
     if workers is not None and workers < 0:
         raise WorkerError(f"--workers must be at least 0, but got {workers}")
-
-
-def check_bf16(device: str) -> None:
-    """Raise WorkerError where bfloat16 would be emulated, and slower than float32."""
-    from budgetnet.train import has_bf16
-
-    if not has_bf16(device):
-        raise WorkerError(
-            f"steps in bfloat16 need a processor that computes so, but {device} is none; see confirm --float32"
-        )
 
 
 def local(workers: int | None, device: str, hang_limit: float = HANG_LIMIT) -> Executor:

@@ -209,13 +209,9 @@ def frontier(surveys: Sequence[Survey]) -> Picture:
             axes, inside, 10, GREY, 0.5, f"finished trials, validation ({len(inside)} of {len(finished)}, rest below)"
         )
         _winners(axes, champions)
-        for survey in surveys:
-            if survey.champion is not None:
-                where = (params(survey.champion.record), error(survey.champion.runs.mean))
-                name = survey.name.rpartition("/")[2].replace("_", " ")
-                axes.annotate(name, where, (-8, 0), textcoords="offset points", fontsize=8, ha="right", va="center")
         _public(axes, public)
         _scale(axes, [*map(params, finished), *(record.params for record in public)])
+        _name(axes, surveys)
         accuracy_axis(axes, "test accuracy", accuracies)
         drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         return picture(drawn, "frontier", "Accuracy against parameters", _told_winners(bool(public)))
@@ -232,6 +228,18 @@ def _winners(axes: Axes, champions: Sequence[Champion]) -> None:
         finals = champion.runs.finals
         _diamond(axes, champion.record, champion.runs.mean, (min(finals), max(finals)), label)
         label = None
+
+
+def _name(axes: Axes, surveys: Sequence[Survey]) -> None:
+    """The study's name to the left of its diamond; where the axes begin there, to the right, above the joining line."""
+    axis = axes.transData + axes.transAxes.inverted()
+    for survey in surveys:
+        if survey.champion is not None:
+            where = (params(survey.champion.record), error(survey.champion.runs.mean))
+            name = survey.name.rpartition("/")[2].replace("_", " ")
+            fits = axis.transform(where)[0] > 0.2
+            offset, side = ((-8, 0), "right") if fits else ((8, 7), "left")
+            axes.annotate(name, where, offset, textcoords="offset points", fontsize=8, ha=side, va="center")
 
 
 def _told_winners(public: bool) -> str:

@@ -1,11 +1,13 @@
 """Compiled loops of the CPU path over channels-last maps: ReLU, BatchNorm, ReLU and dropout in one go, or BatchNorm and
 SiLU; max pooling.
 
-numba compiles them on first use and keeps the machine code beside this file or in the user's cache directory. A map is
-an array (rows, length) in which channel ``i % channels`` stands at column ``i``: a row is several cells, so that the
-inner loops run over long contiguous stretches even where a cell has ten channels. Its numbers are float32, or bfloat16
-given as uint16; arithmetic is float32, sums over the map end in float64. NaN comes out wherever it goes in and is not
-dropped.
+numba compiles them on first use and keeps the machine code beside this file or in the user's cache directory. They stay
+in one file: numba looks at no other for changes, and would run old code.
+
+A map is an array (rows, length) in which channel ``i % channels`` stands at column ``i``: a row is several cells, so
+that the inner loops run over long contiguous stretches even where a cell has ten channels. Its numbers are float32, or
+bfloat16 given as uint16; arithmetic is float32, sums over the map end in float64. NaN comes out wherever it goes in and
+is not dropped.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from budgetnet.errors import WorkerError
-from budgetnet.executor import cores
+from budgetnet.machine import cores
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from budgetnet.catalogue import known_name
 from budgetnet.errors import WorkerError
 from budgetnet.jobs import Event, Failed, Finished, Job, run_job
+from budgetnet.machine import set_up
 from budgetnet.ray_connection import one_line
 
 if TYPE_CHECKING:
@@ -57,12 +58,7 @@ def train_task(order: Order, stops: Any, key: int) -> Iterator[Event | Begun | W
     if found != order.version:
         yield Failed(order.job.id, f"every node must have budgetnet {order.version}, but one has {found}")
         return
-    import torch
-
-    from budgetnet.allocator import keep_freed_memory
-
-    torch.set_num_threads(order.threads)
-    keep_freed_memory()
+    set_up(order.threads)
     with tempfile.TemporaryDirectory(prefix="budgetnet-") as folder:
         weights = Path(folder) / "weights.safetensors"
         job = order.job if order.job.weights is None else replace(order.job, weights=str(weights))

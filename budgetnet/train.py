@@ -19,6 +19,7 @@ from budgetnet.captured import Captured
 from budgetnet.dataset import Split
 from budgetnet.errors import TrainingDiverged
 from budgetnet.fused import fused
+from budgetnet.machine import has_bf16
 from budgetnet.recipe import Recipe, learning_rate
 from budgetnet.results import EpochResult, Outcome
 from budgetnet.stacked import Stacked
@@ -155,13 +156,6 @@ def _plain_layout(model: nn.Module) -> nn.Module:
     for parameter in model.parameters():
         parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
     return model
-
-
-def has_bf16(device: str | torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware (elsewhere it is emulated, and slower than float32)."""
-    if torch.device(device).type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return torch.device(device).type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def _batches(

@@ -19,8 +19,9 @@ from safetensors.torch import load_file
 from budgetnet.build import build
 from budgetnet.cost import cost
 from budgetnet.errors import WorkerError
-from budgetnet.executor import MAX_DEATHS, Executor, InProcess, LocalProcesses, choose_device
+from budgetnet.executor import MAX_DEATHS, Executor, InProcess, LocalProcesses
 from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job, Stopped
+from budgetnet.machine import choose_device
 from budgetnet.notation import parse
 from budgetnet.recipe import Recipe
 

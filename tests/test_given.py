@@ -10,6 +10,7 @@ import pytest
 
 from budgetnet.errors import StudyError
 from budgetnet.given import add_network, existing
+from budgetnet.jobs import Failed
 from budgetnet.notation import parse
 from budgetnet.place import place
 from budgetnet.recipe import Recipe
@@ -62,7 +63,7 @@ def test_bfloat16_is_refused_where_it_would_be_emulated(
     here: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, capsys, "add", "4 M 6", "--study", "mine", "--data", str(small_mnist))[0] == 0
-    monkeypatch.setattr("budgetnet.train.has_bf16", lambda device: False)
+    monkeypatch.setattr("budgetnet.machine.has_bf16", lambda device: False)
     confirm = ["confirm", "--study", "mine", "--trial", "0", "--device", "cpu", "--bf16"]
     code, _, err = run(monkeypatch, capsys, *confirm)
     assert (code, err) == (
@@ -75,7 +76,7 @@ def test_bfloat16_is_refused_where_it_would_be_emulated(
 def test_all_seeds_of_a_trial_are_trained_in_one_precision(
     here: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("budgetnet.train.has_bf16", lambda device: True)  # emulated, if need be
+    monkeypatch.setattr("budgetnet.machine.has_bf16", lambda device: True)  # emulated, if need be
     kind = ["--study", "mine", "--data", str(small_mnist), "--epochs", "1"]
     confirm = ["confirm", "--study", "mine", "--device", "cpu", "--workers", "0", "--trial"]
     for network in ("4 M 6", "6 M 4"):
@@ -87,9 +88,17 @@ def test_all_seeds_of_a_trial_are_trained_in_one_precision(
     assert run(monkeypatch, capsys, *confirm, "1", "--seeds", "1", "--bf16")[0] == 0
     assert run(monkeypatch, capsys, *confirm, "1", "--seeds", "2")[0] == 0  # goes on as it began
     assert [run.machine.precision for run in open_study("mine").runs(1)] == ["bfloat16", "bfloat16"]
+    kept = open_study("mine").weights(1, 0).read_bytes()
+    with monkeypatch.context() as broken:
+        broken.setattr("budgetnet.executor.run_job", lambda job, *_: iter([Failed(job.id, "out of memory")]))
+        assert run(broken, capsys, *confirm, "1", "--seeds", "1", "--float32")[0] == 2
+    assert [run.machine.precision for run in open_study("mine").runs(1)] == ["bfloat16", "bfloat16"]
+    assert (open_study("mine").has_weights(1, 0), open_study("mine").weights(1, 0).read_bytes()) == (True, kept)
     code, out, _ = run(monkeypatch, capsys, *confirm, "1", "--seeds", "1", "--float32")
     assert (code, "2 seeds in bfloat16 will not count once one in float32 has ended\n" in out) == (0, True)
     assert [run.machine.precision for run in open_study("mine").runs(1)] == ["float32"]  # the other counts no more
+    assert open_study("mine").has_weights(1, 0)
+    assert open_study("mine").weights(1, 0).read_bytes() != kept
     assert run(monkeypatch, capsys, *confirm, "1", "--seeds", "2")[0] == 0
     assert [run.machine.precision for run in open_study("mine").runs(1)] == ["float32", "float32"]
 

@@ -25,11 +25,24 @@ LAYERS = {
     **dict.fromkeys(("cost", "fields", "budget"), 3),
     **dict.fromkeys(("build", "trace", "recorder", "meaning", "operators", "arrangements", "products", "made"), 4),
     **dict.fromkeys(
-        ("audit", "data", "dataset", "kernels", "readers", "space", "space_files", "table", "weights", "columns"), 5
+        (
+            "audit",
+            "data",
+            "dataset",
+            "kernels",
+            "machine",
+            "readers",
+            "space",
+            "space_files",
+            "table",
+            "weights",
+            "columns",
+        ),
+        5,
     ),
     **dict.fromkeys(("images", "folders", "catalogue", "vision", "tailor"), 5),
     **dict.fromkeys(("augment", "captured", "fused", "picture", "stacked", "step", "train", "effective", "teacher"), 6),
-    **dict.fromkeys(("jobs", "allocator", "executor", "ray_connection", "ray_task", "cluster"), 7),
+    **dict.fromkeys(("jobs", "executor", "ray_connection", "ray_task", "cluster"), 7),
     **dict.fromkeys(
         (
             "place",

@@ -20,9 +20,10 @@ from budgetnet.augment import _grid, augment, normalise, random_maps
 from budgetnet.data import load
 from budgetnet.dataset import Split
 from budgetnet.errors import RecipeError, TrainingDiverged
+from budgetnet.machine import has_bf16
 from budgetnet.recipe import RANGES, Affine, Recipe, learning_rate
 from budgetnet.step import make_optimizer
-from budgetnet.train import evaluate, has_bf16, predict, train
+from budgetnet.train import evaluate, predict, train
 
 MEAN, STD = (0.1307,), (0.3081,)
 

@@ -92,7 +92,7 @@ from torch import nn
 
 from budgetnet.build import build
 from budgetnet.data import load
-from budgetnet.executor import cores
+from budgetnet.machine import cores
 from budgetnet.notation import parse
 from budgetnet.recipe import Recipe
 from budgetnet.train import train_together
