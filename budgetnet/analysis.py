@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from budgetnet.errors import SentenceError
 from budgetnet.evidence import Evidence
 from budgetnet.facts import Case, facts_of, standard_error, swing
-from budgetnet.fields import extent, feature_field
+from budgetnet.fields import extent, feature_field, whole_views
 from budgetnet.sentences import Fact, Sentence, fill
 from budgetnet.source import rows, summary
 from budgetnet.words import Accuracies
@@ -63,15 +63,16 @@ def _trend(case: Case) -> str | None:
     runs, last = case.evidence.confirmation, case.evidence.last
     if last < 2:
         return None
-    tail = runs.by_epoch()[-last:]
-    change = tail[-1] - tail[0]
-    if abs(change) <= standard_error(runs):
-        start = "Flat: mean test accuracy is {tail_first} at the first and {tail_last} at the last of the {last_epochs}"
-        return f"{start}, no further apart than one standard error of {{images}} images ({{error}})."
-    move = "rose" if change > 0 else "fell"
-    what = f"Over the last {{last_epochs}} mean test accuracy {move} from {{tail_first}} to {{tail_last}}"
-    meaning = "still improving, so more epochs may help" if change > 0 else "more epochs will hardly help"
-    return f"{what}, by more than one standard error of {{images}} images ({{error}}): {meaning}."
+    ends = "mean test accuracy is {tail_first} at the first and {tail_last} at the last of the {last_epochs}"
+    trend = runs.trend(last)
+    if trend is None:
+        return f"Of one seed, so no trend to be told from chance: {ends}."
+    grounds = "{confidence} interval of the rise {trend_interval}, paired by seed, p {trend_p}"
+    if 0 in trend.interval:
+        return f"No trend beyond the noise between seeds: {ends} ({grounds})."
+    if trend.interval.low > 0:
+        return f"Still rising: {ends} ({grounds})."
+    return f"Falling: {ends} ({grounds}), so more epochs of this recipe will hardly help."
 
 
 def _steadiness(case: Case) -> str | None:
@@ -104,12 +105,14 @@ def _budget(case: Case) -> str:
 
 
 def _field(case: Case) -> str:
+    shape = case.evidence.architecture.input_shape
     _, field = feature_field(case.evidence.architecture)
-    image, seen = case.evidence.architecture.input_shape[1:], extent(field)
-    what = "A cell of the last map ({last_map}) sees {receptive_field} pixels of the {image} image"
-    if all(pixels >= size for pixels, size in zip(seen, image, strict=True)):
-        return f"{what}: wide enough for the whole image, before the head joins the cells."
-    return f"{what}: a part; only the head joins the parts to the whole."
+    beyond = any(seen > pixels for seen, pixels in zip(extent(field), shape[1:], strict=True))
+    size = "{receptive_field} pixels" + (", padding included" if beyond else "")
+    what = f"The receptive field of a cell of the last map ({{last_map}}) is {size}, the image {{image}}"
+    if whole_views(field, shape):
+        return f"{what}: {{whole_views}} of the {{cells}} cells see all of it."
+    return f"{what}: no cell sees all of it, and only the head joins the parts."
 
 
 def _changed(case: Case) -> str | None:
@@ -139,14 +142,16 @@ def _previous(case: Case) -> str | None:
     side = "above" if found.gap > 0 else "below" if found.gap < 0 else "from"
     what = f"Over {{shared_seeds}} it ends {{difference}} {side} {{previous}}"
     grounds = "{confidence} interval {difference_interval}, paired by seed, p {difference_p}"
-    images = "{only_here} test images only this one classifies correctly, {only_previous} only {previous}"
-    mcnemar = f"of the first shared seed's networks, {images} (McNemar's exact p {{images_p}})"
+    images = (
+        "{more_here} test images are classified correctly by more of its seeds, {more_previous} by more of "
+        "{previous}'s (exact paired test over images, p {images_p})"
+    )
     if not found.beyond_seeds:
-        return f"{what}: not distinguishable ({grounds}); {mcnemar}."
+        return f"{what}: not distinguishable ({grounds}); {images}."
     meaning = "larger than the noise between seeds"
     if found.beyond_images:
-        return f"{what}: {meaning} ({grounds}) and between images: {mcnemar}."
-    return f"{what}: {meaning} ({grounds}), but other test images might reverse it: {mcnemar}."
+        return f"{what}: {meaning} ({grounds}) and between images: {images}."
+    return f"{what}: {meaning} ({grounds}), but other test images might reverse it: {images}."
 
 
 RULES: tuple[Rule, ...] = (_held, _spread, _fit, _trend, _steadiness, _budget, _field, _changed, _previous)

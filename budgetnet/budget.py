@@ -115,11 +115,11 @@ def fit(template: Architecture, widths: Sequence[Width], limits: Limits) -> Arch
 
 def _too_much(least: Cost, limits: Limits) -> str:
     over = limits.overshoot(least)
-    missed = " and ".join(f"{excess:,} {_NAMES[name]} too many" for name, excess in over.items())
+    missed = " and ".join(f"{excess:,} {UNITS[name]} too many" for name, excess in over.items())
     return f"the smallest network of this shape has {least.params:,} params and {least.macs:,} MACs, {missed}"
 
 
-_NAMES = {"params": "params", "macs": "MACs", "peak_activations": "activations"}
+UNITS = {"params": "params", "macs": "MACs", "peak_activations": "activations"}
 
 
 def _largest_scale(widths: Sequence[Width], allowed: Callable[[Sequence[int]], bool]) -> list[int]:

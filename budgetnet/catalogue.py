@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from budgetnet.files import expanded
+
 Arguments = Mapping[str, Any]
 
 TRAIN: Arguments = {"train": True}
@@ -209,4 +211,4 @@ def same_data(one: str, other: str) -> bool:
 
 
 def _plain(spec: str) -> str | Path:
-    return known_name(spec) or Path(spec).expanduser().resolve()
+    return known_name(spec) or expanded(spec).resolve()

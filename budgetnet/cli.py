@@ -51,6 +51,8 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has gone, as in `budgetnet trials | head`
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:  # a folder that may not be read, a name that is too long
+        stop(f"error: {error}", 2)
 
 
 def _interrupt(*_: object) -> None:

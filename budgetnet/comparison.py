@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from math import sqrt
 
 from budgetnet.errors import ModelError
 from budgetnet.results import Confirmation
-from budgetnet.statistics import Interval, mcnemar, mean, mean_interval, paired_p, seeds_needed, std
+from budgetnet.statistics import Interval, mean, mean_interval, paired_p, seeds_needed, sign_flip_p, std
 
 LEVEL = 0.05  # of a p-value, as the intervals are 95 %
 LEAST = 3  # shared seeds; two whose differences happen to be equal seem to have no spread at all
@@ -17,14 +19,14 @@ LEAST = 3  # shared seeds; two whose differences happen to be equal seem to have
 class Comparison:
     """The second network against the first.
 
-    differences: test accuracy (a fraction) of the last epoch, second less first, a shared seed each. only_first,
-    only_second: test images that only one of the two networks of the first shared seed classifies correctly.
+    differences: test accuracy (a fraction) of the last epoch, second less first, a shared seed each. by_image: for
+    every test image of which they are not the same, in how many shared seeds the second classifies it correctly, less
+    the first.
     """
 
     seeds: tuple[int, ...]
     differences: tuple[float, ...]
-    only_first: int
-    only_second: int
+    by_image: tuple[int, ...]
     images: int
 
     @property
@@ -53,9 +55,19 @@ class Comparison:
         return paired_p(self.differences, least=self.least_spread)
 
     @property
+    def more_first(self) -> int:
+        """Test images that more networks of the first classify correctly; with one shared seed, only the first's."""
+        return sum(difference < 0 for difference in self.by_image)
+
+    @property
+    def more_second(self) -> int:
+        """Test images that more networks of the second classify correctly."""
+        return sum(difference > 0 for difference in self.by_image)
+
+    @cached_property
     def images_p(self) -> float:
-        """Two-sided p of McNemar's exact test on the images of the first shared seed."""
-        return mcnemar(self.only_first, self.only_second)
+        """Two-sided p of the exact paired test over images, all shared seeds together; McNemar's for one seed."""
+        return sign_flip_p(self.by_image)
 
     @property
     def beyond_seeds(self) -> bool:
@@ -64,9 +76,8 @@ class Comparison:
 
     @property
     def beyond_images(self) -> bool:
-        """Whether the images of the first shared seed say the same, and others would hardly turn that."""
-        same_side = (self.only_second - self.only_first) * self.gap > 0
-        return same_side and self.images_p < LEVEL
+        """Whether other test images would hardly turn the sign of the difference, these networks given."""
+        return self.images_p < LEVEL
 
     @property
     def seeds_needed(self) -> int | None:
@@ -88,11 +99,13 @@ def compare(first: Confirmation, second: Confirmation) -> Comparison:
             f"a paired test needs shared seeds, but these are {', '.join(map(str, first.seeds))} "
             f"and {', '.join(map(str, second.seeds))}"
         )
-    wrong, also_wrong = ({index for index, _ in runs[seeds[0]].outcome.wrong} for runs in (ours, theirs))
+    by_image: Counter[int] = Counter()
+    for seed in seeds:
+        by_image.update(index for index, _ in ours[seed].outcome.wrong)
+        by_image.subtract(index for index, _ in theirs[seed].outcome.wrong)
     return Comparison(
         seeds,
         tuple((theirs[seed].final.correct - ours[seed].final.correct) / first.images for seed in seeds),
-        only_first=len(also_wrong - wrong),
-        only_second=len(wrong - also_wrong),
-        images=first.images,
+        tuple(by_image[index] for index in sorted(by_image) if by_image[index]),
+        first.images,
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from budgetnet.catalogue import SETS, known_name
 from budgetnet.dataset import DataSet, times
 from budgetnet.errors import DataError
-from budgetnet.files import cache_dir
+from budgetnet.files import cache_dir, expanded
 from budgetnet.folders import from_class_folders
 from budgetnet.layers import Shape
 from budgetnet.readers import RawFile, from_idx_folder, from_npz, has_idx_files, idx_split, read_raw
@@ -44,7 +44,7 @@ def load(spec: str = "mnist", *, image_shape: Shape | None = None) -> DataSet:
 
 
 def _load(spec: str, image_shape: Shape | None) -> DataSet:
-    name, path = known_name(spec), Path(spec).expanduser()
+    name, path = known_name(spec), expanded(spec)
     if name == "mnist":
         return _mnist()
     if name is not None:

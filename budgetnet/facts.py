@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import prod
 
 from budgetnet.catalogue import same_data
 from budgetnet.comparison import Comparison, compare
 from budgetnet.evidence import Evidence
-from budgetnet.fields import extent, feature_field
+from budgetnet.fields import extent, feature_field, whole_views
 from budgetnet.results import Confirmation
 from budgetnet.sentences import Fact
 from budgetnet.source import times
@@ -64,6 +65,7 @@ def facts_of(case: Case) -> dict[str, Fact]:
 def _network(evidence: Evidence) -> dict[str, Fact]:
     shape, field = feature_field(evidence.architecture)
     cost, image = evidence.cost, evidence.architecture.input_shape[1:]
+    seeing = whole_views(field, evidence.architecture.input_shape)
     return {
         "name": Fact(evidence.name),
         "notation": Fact(str(evidence.architecture)),
@@ -73,6 +75,8 @@ def _network(evidence: Evidence) -> dict[str, Fact]:
         "image": Fact(times(image), max(image)),
         "last_map": Fact(times(shape[1:]), min(shape[1:])),
         "receptive_field": Fact(times(extent(field)), min(extent(field))),
+        "cells": Fact(count(prod(shape[1:])), prod(shape[1:])),
+        "whole_views": Fact(count(seeing), seeing),
     }
 
 
@@ -132,6 +136,12 @@ def _accuracies(runs: Confirmation, last: int) -> dict[str, Fact]:
             "mean_low": percent(runs.interval.low),
             "mean_high": percent(runs.interval.high),
         }
+    trend = runs.trend(last)
+    if trend is not None:
+        facts |= {
+            "trend_interval": Fact(written.signed_interval(trend.interval)),
+            "trend_p": Fact(probability(trend.p), trend.p),
+        }
     return facts
 
 
@@ -163,8 +173,8 @@ def _compared(comparison: Comparison, written: Accuracies) -> dict[str, Fact]:
     facts = {
         "difference": Fact(written.points(comparison.gap), comparison.gap),
         "shared_seeds": Fact(plural(comparison.n, "shared seed"), comparison.n),
-        "only_here": Fact(count(comparison.only_second), comparison.only_second),
-        "only_previous": Fact(count(comparison.only_first), comparison.only_first),
+        "more_here": Fact(count(comparison.more_second), comparison.more_second),
+        "more_previous": Fact(count(comparison.more_first), comparison.more_first),
         "images_p": Fact(probability(comparison.images_p), comparison.images_p),
     }
     interval, p = comparison.interval, comparison.p

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 
 from budgetnet.architecture import Architecture
 from budgetnet.errors import ArchitectureError
@@ -244,3 +245,11 @@ def _piece_looks(piece: Form | Transition, cells: tuple[int, ...]) -> list[Look]
 def extent(field: Field) -> tuple[int, ...]:
     """Size of a receptive field in pixels, (height, width) for an image."""
     return tuple(axis.extent for axis in field)
+
+
+def whole_views(field: Field, input_shape: Shape) -> int:
+    """How many cells of the map see every pixel of the input, or the padding beside it."""
+    return prod(
+        sum(interval == (0, pixels - 1) for interval in axis.intervals)
+        for axis, pixels in zip(field, input_shape[1:], strict=True)
+    )

@@ -94,10 +94,15 @@ def sha256(path: Path) -> str | None:
         return None
 
 
+def expanded(path: str) -> Path:
+    """The path with the home that ``~`` stands for; that of a user whom nobody knows stays as it is, as in a shell."""
+    return Path(os.path.expanduser(path))
+
+
 def cache_dir() -> Path:
     """Where unpacked and downloaded data goes: BUDGETNET_CACHE, else the platform's cache directory."""
     if own := os.environ.get("BUDGETNET_CACHE"):
-        return Path(own).expanduser()
+        return expanded(own)
     home = Path.home()
     if sys.platform == "darwin":
         return home / "Library" / "Caches" / "budgetnet"
@@ -115,9 +120,20 @@ _Loader.add_implicit_resolver(
 )
 
 
+def _whole(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    """An integer that a float can hold; nothing that is counted here has more."""
+    value = int(loader.construct_yaml_int(node))
+    if abs(value) >= 2**63:
+        raise ValueError(f"{str(node.value)[:20]}… is too large a number")
+    return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole)
+
+
 def parse_yaml(text: str) -> Any:
     """Plain data. Raises ValueError, one line, when the text is no YAML; tags that would run code are none."""
     try:
         return yaml.load(text, _Loader)  # a SafeLoader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError) as error:  # PyYAML lets some slip
         raise ValueError(f"is not YAML: {' '.join(str(error).split())}") from None

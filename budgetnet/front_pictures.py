@@ -210,7 +210,8 @@ def frontier(surveys: Sequence[Survey]) -> Picture:
         )
         _winners(axes, champions)
         _public(axes, public)
-        _scale(axes, [*map(params, finished), *(record.params for record in public)])
+        trained = [*finished, *(champion.record for champion in champions)]
+        _scale(axes, [*map(params, trained), *(record.params for record in public)])
         _name(axes, surveys)
         accuracy_axis(axes, "test accuracy", accuracies)
         drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)

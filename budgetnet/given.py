@@ -12,6 +12,7 @@ from optuna import get_all_study_names
 from optuna.trial import TrialState, create_trial
 
 from budgetnet.architecture import Architecture
+from budgetnet.budget import UNITS
 from budgetnet.candidates import Candidate
 from budgetnet.cost import cost
 from budgetnet.dataset import times
@@ -75,10 +76,10 @@ def _check(architecture: Architecture, settings: Settings, name: str) -> None:
         raise StudyError(
             f"study {name}: params must stay below {settings.budget:,}, but {architecture} has {costs.params:,}"
         )
-    if not settings.limits.allow(costs):
+    for what, excess in settings.limits.overshoot(costs).items():
+        spent = getattr(costs, what)
         raise StudyError(
-            f"study {name} is for at most {settings.max_macs} MACs and {settings.max_activations} activations, "
-            f"but {architecture} has {costs.macs} and {costs.peak_activations}"
+            f"study {name} is for at most {spent - excess:,} {UNITS[what]}, but {architecture} has {spent:,}"
         )
 
 

@@ -7,6 +7,7 @@ import io
 import keyword
 import os
 import re
+import tokenize
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +19,9 @@ HEADER = '''"""Networks found by budgetnet; the weights and the evidence of each
 
 '''
 NEEDED = {"Tensor": "torch.Tensor", "nn": "torch.nn"}
-RESERVED = {*NEEDED, "Residual", "torch"}
+RESERVED = {*NEEDED, "Residual", "torch", "super", "__debug__"}
 MAX_NAME = 64
+BOM = "\ufeff"
 
 
 def check_name(name: str) -> str:
@@ -63,8 +65,11 @@ class ModelFile:
     @cached_property
     def _text(self) -> str:
         try:
+            declared, _ = tokenize.detect_encoding(io.BytesIO(self.content).readline)
+            if not declared.startswith("utf-8"):
+                raise ModelError(f"{self.path}: must be UTF-8, but declares {declared}")
             return self.content.decode("utf-8")
-        except UnicodeDecodeError as error:
+        except (SyntaxError, UnicodeDecodeError) as error:
             raise ModelError(f"{self.path}: must be UTF-8: {error}") from error
 
     @cached_property
@@ -98,8 +103,14 @@ class ModelFile:
     def with_class(self, name: str, source: str, *, residual: bool) -> bytes:
         """The content with the class in it: in place of the class of that name, else at the end.
 
-        residual: whether the class needs ``Residual``, which is written before it unless the file has it.
+        residual: whether the class needs ``Residual``, which is written before it unless the file has it. Raises
+        ModelError where the content would be no Python.
         """
+        content = self._with_class(name, source, residual=residual)
+        _ = ModelFile(self.path, content)._tree
+        return content
+
+    def _with_class(self, name: str, source: str, *, residual: bool) -> bytes:
         new = self._residual() + source if residual else source
         if name in self.names:
             start, end = self._span(name)
@@ -144,10 +155,13 @@ class ModelFile:
                 )
         if not missing:
             return text.encode()
-        lines = list(io.StringIO(text, newline=""))
+        mark = BOM if text.startswith(BOM) else ""
+        lines = list(io.StringIO(text.removeprefix(BOM), newline=""))
         at, gap = self._import_place()
-        added = f"{gap}from torch import {', '.join(missing)}{self._eol}"
-        return "".join([*lines[:at], added, *lines[at:]]).encode()
+        before, after = "".join(lines[:at]), "".join(lines[at:])
+        if before and not before.endswith(("\n", "\r")):
+            before += self._eol
+        return f"{mark}{before}{gap}from torch import {', '.join(missing)}{self._eol}{after}".encode()
 
     def _import_place(self) -> tuple[int, str]:
         """The line behind the docstring and the imports at the top, and what parts the new import from it."""

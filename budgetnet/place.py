@@ -38,16 +38,16 @@ class StudyPlace:
     @property
     def home(self) -> Path:
         """The folder of what belongs to the study: beside the database, wherever the program is started."""
-        if self.is_default or self.database is None:
+        database = self.database
+        if database is None or database.resolve() == (self.folder / DATABASE).resolve():
             return self.folder
-        return self.database.resolve().parent / self.name
+        return database.resolve().parent / self.name
 
     @property
     def lock(self) -> Path:
         """The lock file: beside the database, so that it is one wherever the search is started; a server's is ours."""
         if self.database is not None:
-            name = self.folder.name if self.is_default else self.name
-            return self.database.resolve().parent / f"{name}.lock"
+            return self.database.resolve().parent / f"{self.name.replace('/', '_')}.lock"
         mixed = hashlib.sha256(f"{self.url} {self.name}".encode()).hexdigest()[:16]
         return cache_dir() / "locks" / f"{self.name}-{mixed}.lock"
 
@@ -66,8 +66,9 @@ def place(name: str, storage: str | None = None, root: Path = STUDIES) -> StudyP
     folder = root / name
     try:
         make_url(storage or "sqlite://")
-    except ArgumentError:
-        raise StudyError(f"--storage must be a URL such as sqlite:///study.db, but got {storage!r}") from None
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
+        shown = re.sub(r"(://[^:@/]*):.*", r"\1:…", storage or "")  # what follows may be a password
+        raise StudyError(f"--storage must be a URL such as sqlite:///study.db, but got {shown!r}") from None
     url = storage or URL.create("sqlite", database=str(folder / DATABASE)).render_as_string()
     return StudyPlace(name, folder, url, is_default=storage is None)
 
@@ -95,6 +96,6 @@ def newest(root: Path = STUDIES) -> str:
 
 def options_of(where: StudyPlace) -> list[str]:
     """The options that name a study on the command line; none for the one that is taken by default."""
-    if where.is_default and newest() == where.name:
+    if where.is_default and names()[-1:] == [where.name]:
         return []
     return ["--study", where.name, *([] if where.is_default else ["--storage", where.url])]

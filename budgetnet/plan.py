@@ -24,6 +24,7 @@ from budgetnet.data import load
 from budgetnet.dimension import Dimension
 from budgetnet.errors import StudyError
 from budgetnet.executor import HANG_LIMIT, LONGEST_LOOK, check_workers
+from budgetnet.files import expanded
 from budgetnet.place import STUDIES, StudyPlace, place
 from budgetnet.recipe import RANGES
 from budgetnet.samplers import SAMPLERS
@@ -196,7 +197,7 @@ def plain_name(data: str) -> str:
     """A data set's name as a folder may be called: ``cifar10``, ``my_images`` of ``/data/my images/``."""
     name = known_name(data)
     if name is None:
-        path = Path(data).expanduser().resolve()
+        path = expanded(data).resolve()
         name = path.stem if path.is_file() else path.name
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip("._-")[:80] or "data"
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from budgetnet.catalogue import known_name
 from budgetnet.errors import WorkerError
+from budgetnet.files import expanded
 from budgetnet.jobs import Event, Failed, Finished, Job, run_job
 from budgetnet.machine import set_up
 from budgetnet.ray_connection import one_line
@@ -98,7 +99,7 @@ def _asked_to_stop(stops: Any, key: int) -> Callable[[], bool]:
 
 def absolute(data: str) -> str:
     """A path as one that does not depend on a worker's folder; the name of a known data set as it is."""
-    path = Path(data).expanduser()
+    path = expanded(data)
     return data if known_name(data) or not path.exists() else str(path.resolve())
 
 

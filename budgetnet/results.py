@@ -12,7 +12,7 @@ from typing import Any
 
 from budgetnet.checked import check_fields, items, record, whole
 from budgetnet.errors import ModelError
-from budgetnet.statistics import Interval, mean, mean_interval, std, wilson
+from budgetnet.statistics import Interval, mean, mean_interval, paired_p, std, wilson
 
 LAST = 5  # epochs that must all reach the target
 MOST_THREADS = 4096
@@ -189,6 +189,14 @@ class Holds:
 
 
 @dataclass(frozen=True)
+class Trend:
+    """The 95 % interval of a mean rise, and the p of Student's test that there is none."""
+
+    interval: Interval
+    p: float
+
+
+@dataclass(frozen=True)
 class Confirmation:
     """What several seeds gave, in the order in which they were asked for; the first one's weights are kept."""
 
@@ -276,6 +284,19 @@ class Confirmation:
         """How many seeds reached ``target`` (a fraction) in every one of their last epochs."""
         passes = sum(run.holds(target, last) for run in self.runs)
         return Holds(passes, self.n, wilson(passes, self.n))
+
+    def rises(self, last: int = LAST) -> tuple[float, ...]:
+        """Of every seed, the test accuracy of the last epoch less that of the first of the last ones."""
+        return tuple(run.accuracies[-1] - run.accuracies[-last:][0] for run in self.runs)
+
+    def trend(self, last: int = LAST) -> Trend | None:
+        """Mean rise over the last epochs, paired by seed; None for one seed.
+
+        The same images are classified at both ends, so that only the seeds are left to chance, and rounding to images.
+        """
+        rises, least = self.rises(last), sqrt(1 / 6) / self.images
+        interval, p = mean_interval(rises, least=least), paired_p(rises, least=least)
+        return None if interval is None or p is None else Trend(interval, p)
 
     def by_epoch(self) -> tuple[float, ...]:
         """Mean test accuracy over seeds, an epoch each."""

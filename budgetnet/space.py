@@ -197,10 +197,14 @@ class SearchSpace(_Strict):
             raise SpaceError(f"space {self.name}: none of {DRAWS:,} random shapes is a valid network; see require")
         params, macs = min(c.params for c in narrowest), min(c.macs for c in narrowest)
         budget = f"--budget {limits.budget:,}" + ("" if limits.max_macs is None else f" --max-macs {limits.max_macs:,}")
-        raise BudgetError(
-            f"{budget}: no network of the space {self.name} can meet it; the smallest has {params:,} params "
-            f"(--budget {floor(params / fullest) + 1}), and the cheapest {macs:,} MACs (--max-macs {macs})"
+        least = (
+            f"the smallest has {params:,} params (--budget {floor(params / fullest) + 1}), "
+            f"and the cheapest {macs:,} MACs (--max-macs {macs})"
         )
+        if limits.max_activations is not None:
+            budget += f", {limits.max_activations:,} activations"
+            least += f"; the fewest activations are {min(c.peak_activations for c in narrowest):,}"
+        raise BudgetError(f"{budget}: no network of the space {self.name} can meet it; {least}")
 
     def _narrowest(self) -> Iterator[Architecture]:
         """Valid networks of DRAWS random shapes, all widths 1: nothing of these shapes is smaller."""

@@ -230,7 +230,7 @@ def create_or_open(where: StudyPlace, settings: Settings) -> Study:
         storage = storage_of(where)
         inner = optuna.create_study(study_name=where.name, storage=storage, direction="maximize", load_if_exists=True)
         study = Study(where, inner, storage)
-        ours = inner.direction == StudyDirection.MAXIMIZE and not inner.get_trials(deepcopy=False)
+        ours = inner.directions == [StudyDirection.MAXIMIZE] and not inner.get_trials(deepcopy=False)
         if "settings" not in inner.user_attrs and ours:
             inner.set_user_attr("settings", asdict(settings))
     if changes := study.settings.changes(settings):
@@ -252,9 +252,11 @@ def storage_of(where: StudyPlace) -> RDBStorage:
 
 @contextmanager
 def driver_errors(where: StudyPlace) -> Iterator[None]:
-    """Turn a missing database driver into a StudyError."""
+    """Turn a missing database driver, and a database of another Optuna, into a StudyError."""
     try:
         yield
+    except RuntimeError as error:
+        raise StudyError(f"{where.shown}: {' '.join(str(error).split())}") from None
     except ImportError as error:
         hint = "; for PostgreSQL: pip install 'budgetnet[postgresql]'" if "psycopg" in str(error) else ""
         raise StudyError(f"{where.shown}: its database driver is not installed: {error}{hint}") from None

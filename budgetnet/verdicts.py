@@ -108,8 +108,8 @@ def comparison_lines(found: Comparison, names: tuple[str, str], runs: Sequence[C
         f"{second} less {first}: {written.signed(found.gap)} points{interval}{p}",
         f"  last epoch on test, paired over {plural(found.n, 'shared seed')} ({', '.join(map(str, found.seeds))})",
         *(f"  {name}: {_mean(written, _shared(run, found.seeds))}" for name, run in zip(names, runs, strict=True)),
-        f"images, networks of seed {found.seeds[0]}: {found.only_second} only {second} classifies correctly, "
-        f"{found.only_first} only {first}; McNemar's exact p {probability(found.images_p)}",
+        f"images: {count(found.more_second)} that more networks of {second} classify correctly, "
+        f"{count(found.more_first)} of {first}; exact paired test over images, p {probability(found.images_p)}",
         f"conclusion: {comparison_verdict(found, names, written)}",
     ]
 
@@ -124,9 +124,7 @@ def comparison_verdict(found: Comparison, names: tuple[str, str], written: Accur
         enough = f"; a difference of this size would take about {plural(more, 'seed')} in all to show" if more else ""
         return f"not distinguishable with n = {found.n}: {known}{enough}"
     is_ = "better" if found.gap > 0 else "worse"
-    images = (
-        f"though the images on which seed {found.seeds[0]}'s networks differ do not show it: other test images might"
-    )
+    images = "though the images on which they differ do not show it: other test images might turn it"
     if found.beyond_images:
         images = "and other test images would hardly change that"
     return f"{second} is {is_} than {first} by {written.points(found.gap)} on these test images, {images}"
@@ -154,8 +152,8 @@ def comparison_dict(found: Comparison, names: tuple[str, str], runs: Sequence[Co
         "seeds": list(found.seeds),
         "differences": list(found.differences),
         "means": [_shared(run, found.seeds).mean for run in runs],
-        "only_first": found.only_first,
-        "only_second": found.only_second,
+        "more_first": found.more_first,
+        "more_second": found.more_second,
         "images_p": found.images_p,
         "seeds_needed": None if found.beyond_seeds else found.seeds_needed,
         "conclusion": comparison_verdict(found, names, Accuracies(runs[0].images)),

@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from random import Random
 
@@ -29,6 +30,7 @@ from budgetnet.weights import save_weights
 from budgetnet.winners import Order, Winner, freeze_winner
 from tests.records import confirmation, run
 from tests.test_cli import run as call_in_process
+from tests.test_statistics import shares_of_signs
 from tests.tiny import tiny_request
 
 NAMES = ("A", "B")
@@ -72,23 +74,34 @@ def test_gap_interval_and_p_by_hand() -> None:
     assert not found.beyond_seeds
 
 
-def test_mcnemar_by_hand() -> None:
-    # seed 0: the first is wrong on 0 … 59, the second on 8 … 62, so 60 … 62 only the first has right, 0 … 7 the second
+def test_images_by_hand() -> None:
+    # wrong are, of the first, 0 … 59, 0 … 57 and 0 … 55, of the second 8 … 62, 8 … 63 and 8 … 55: 0 … 7 the second has
+    # right three times more, 60 … 62 the first twice and 58, 59 and 63 once more
     found = compare(FIRST, SECOND)
-    assert (found.only_first, found.only_second) == (3, 8)
-    assert found.images_p == 2 * (1 + 11 + 55 + 165) / 2**11
+    assert found.by_image == (3,) * 8 + (-1, -1) + (-2,) * 3 + (-1,)
+    assert (found.more_first, found.more_second) == (6, 8)
+    sums = [sum(signed) for signed in product(*((size, -size) for size in found.by_image))]
+    assert found.images_p == sum(abs(each) >= 15 for each in sums) / 2**14
     assert not found.beyond_images
-    # 0 … 59 and 0 … 53: six that only the second has right, 2 / 2⁶
+    # one seed, 0 … 59 and 0 … 53: six that only the second has right, 2 / 2⁶
     found = compare(finals(9_940), finals(9_946))
-    assert (found.only_first, found.only_second, found.images_p) == (0, 6, 0.03125)
+    assert (found.more_first, found.more_second, found.images_p) == (0, 6, 0.03125)
     assert found.beyond_images
+
+
+def test_images_on_which_the_seeds_contradict_each_other_count_for_neither() -> None:
+    # the first's seeds are wrong on 0 … 9 and on 10 … 19, the second's the other way round
+    first = Confirmation((run(0, 9_990, first_wrong=0), run(1, 9_990, first_wrong=10)))
+    second = Confirmation((run(0, 9_990, first_wrong=10), run(1, 9_990, first_wrong=0)))
+    found = compare(first, second)
+    assert (found.by_image, found.images_p, found.beyond_images) == ((), 1.0, False)
 
 
 def test_networks_that_differ_on_more_than_a_thousand_images_compare() -> None:
     # weak networks, or harder data: 3,000 wrong each, 600 of them only by one of the two
     found = compare(finals(7_000), finals(7_100, first_wrong=600))
-    assert (found.only_first, found.only_second) == (500, 600)
-    assert found.images_p == pytest.approx(binomtest(500, 1_100).pvalue)
+    assert (found.more_first, found.more_second) == (500, 600)
+    assert found.images_p == pytest.approx(binomtest(500, 1_100).pvalue, rel=0.01)
 
 
 def test_the_lines_and_the_conclusion_by_hand() -> None:
@@ -98,7 +111,7 @@ def test_the_lines_and_the_conclusion_by_hand() -> None:
         "  last epoch on test, paired over 3 shared seeds (0, 1, 2)",
         "  A: 99.42 ± 0.02 % (3 seeds)",
         "  B: 99.47 ± 0.04 % (3 seeds)",  # 9,947 on average, sqrt((4 + 9 + 25) / 2) = 4.4 images
-        "images, networks of seed 0: 8 only B classifies correctly, 3 only A; McNemar's exact p 0.227",
+        "images: 8 that more networks of B classify correctly, 6 of A; exact paired test over images, p 0.136",
     ]
     assert lines[5].startswith("conclusion: not distinguishable with n = 3: the interval holds 0")
     assert len(lines) == 6
@@ -112,7 +125,7 @@ def test_the_seeds_said_to_be_needed_are_the_fewest_that_meet_their_formula() ->
 
 
 def test_a_difference_beyond_the_seeds_is_called_better_or_worse() -> None:
-    # differences 12, 10, 11 images: 11 ± 4.3027 · 1 / sqrt(3) = 11 ± 2.5; seed 0: 0 … 59 and 0 … 47, p 2 / 2¹²
+    # differences 12, 10, 11 images: 11 ± 4.3027 · 1 / sqrt(3) = 11 ± 2.5; 15 images, p 2 / 2¹⁵
     low, high = finals(9_940, 9_942, 9_944), finals(9_952, 9_952, 9_955)
     found = compare(low, high)
     assert interval_of(found) == pytest.approx((0.00085158, 0.00134842), abs=1e-8)
@@ -123,25 +136,24 @@ def test_a_difference_beyond_the_seeds_is_called_better_or_worse() -> None:
 
 
 def test_a_difference_that_few_images_show_says_that_others_might_not() -> None:
-    # differences 4, 4, 5 images; seed 0: four images, p = 2 / 2⁴
-    low, high = finals(9_940, 9_942, 9_944), finals(9_944, 9_946, 9_949)
+    # the same four images in every seed: p = 2 / 2⁴, however many seeds there are
+    low, high = finals(9_940, 9_940, 9_940), finals(9_944, 9_944, 9_944)
     found = compare(low, high)
     assert (found.beyond_seeds, found.beyond_images, found.images_p) == (True, False, 0.125)
     assert verdict(low, high) == (
-        "B is better than A by 0.04 points on these test images, though the images on which seed 0's networks differ "
-        "do not show it: other test images might"
+        "B is better than A by 0.04 points on these test images, though the images on which they differ do not show "
+        "it: other test images might turn it"
     )
 
 
-def test_images_that_show_the_opposite_are_no_support() -> None:
-    # nineteen seeds are 20 to 22 images better; seed 0, whose images are looked at, is 20 worse: p 2 / 2²⁰
+def test_a_seed_whose_networks_show_the_opposite_is_one_of_twenty() -> None:
+    # nineteen seeds are 20 to 22 images better, seed 0 is 20 worse on images that the others do not differ on
     low = finals(9_950, *[9_940] * 19)
     high = finals(9_930, *(9_960 + seed % 3 for seed in range(19)))
     found = compare(low, high)
-    assert (found.only_first, found.only_second) == (20, 0)
+    assert (found.more_first, found.more_second) == (10, 22)  # 60 … 69; 38 … 59
     assert found.beyond_seeds
     assert verdict(low, high).startswith("B is better than A by 0.19 points")
-    assert "other test images would hardly change that" not in verdict(low, high)
 
 
 # --- which seeds are paired -------------------------------------------------------------------------------------------
@@ -157,10 +169,10 @@ def test_only_shared_seeds_count() -> None:
     found = compare(of_seeds(s0=9_000, s2=9_940, s3=9_950), of_seeds(s3=9_957, s1=1, s2=9_945))
     assert found.seeds == (2, 3)
     assert found.differences == pytest.approx((0.0005, 0.0007))
-    assert (found.only_first, found.only_second) == (0, 5)  # of seed 2, the first that both have
+    assert (found.more_first, found.more_second) == (0, 12)  # 55 … 59 of seed 2, 43 … 49 of seed 3
     lines = comparison_lines(found, NAMES, (of_seeds(s0=9_000, s2=9_940, s3=9_950), of_seeds(s2=9_945, s3=9_957)))
     assert "paired over 2 shared seeds (2, 3)" in lines[1]
-    assert "images, networks of seed 2: " in lines[4]
+    assert lines[4].startswith("images: 12 that more networks of B classify correctly, 0 of A; ")
 
 
 def test_no_shared_seeds_are_refused() -> None:
@@ -186,7 +198,7 @@ def test_a_single_shared_seed_distinguishes_nothing() -> None:
 
 def test_equal_networks_have_no_difference() -> None:
     found = compare(FIRST, FIRST)
-    assert (found.gap, found.p, found.only_first, found.only_second, found.images_p) == (0, 1, 0, 0, 1)
+    assert (found.gap, found.p, found.by_image, found.images_p) == (0, 1, (), 1)
     # whole images spread by sqrt(1/6) = 0.408 of one: 4.3027 · 0.408 / sqrt(3) = 1.014 images
     assert interval_of(found) == pytest.approx((-0.0001014, 0.0001014), abs=1e-7)
     assert verdict(FIRST, FIRST) == "not distinguishable with n = 3: the interval holds 0"
@@ -242,7 +254,7 @@ def test_the_other_way_round_only_the_sign_turns(pair: tuple[Confirmation, Confi
     assert there.seeds == back.seeds
     assert there.differences == tuple(-difference for difference in back.differences)
     assert (there.gap, there.p, there.images_p) == (-back.gap, back.p, back.images_p)
-    assert (there.only_first, there.only_second) == (back.only_second, back.only_first)
+    assert (there.more_first, there.more_second) == (back.more_second, back.more_first)
     assert (there.beyond_seeds, there.beyond_images) == (back.beyond_seeds, back.beyond_images)
     assert there.seeds_needed == back.seeds_needed
     if there.interval is not None:
@@ -271,8 +283,10 @@ def test_the_paired_test_and_mcnemar_agree_with_scipy(pair: tuple[Confirmation, 
         interval = theirs.confidence_interval()
         assert found.p == pytest.approx(theirs.pvalue, abs=1e-9)
         assert interval_of(found) == pytest.approx((interval.low, interval.high), abs=1e-9)
-    differ = found.only_first + found.only_second
-    assert found.images_p == pytest.approx(binomtest(found.only_first, differ).pvalue if differ else 1.0)
+    assert found.images_p == pytest.approx(shares_of_signs(list(found.by_image)), abs=1e-12)
+    differ = found.more_first + found.more_second
+    if found.n == 1:
+        assert found.images_p == pytest.approx(binomtest(found.more_first, differ).pvalue if differ else 1.0)
 
 
 @given(pairs())
@@ -461,7 +475,7 @@ def test_two_trials(desk: Desk) -> None:
         "  last epoch on test, paired over 3 shared seeds (0, 1, 2)",
         f"  {a}: 99.42 ± 0.02 % (3 seeds)",
         f"  {b}: 99.53 ± 0.02 % (3 seeds)",
-        f"images, networks of seed 0: 12 only {b} classifies correctly, 0 only {a}; McNemar's exact p < 0.001",
+        f"images: 15 that more networks of {b} classify correctly, 0 of {a}; exact paired test over images, p < 0.001",
         f"conclusion: {b} is better than {a} by 0.11 points on these test images, and other test images would hardly "
         "change that",
     ]
@@ -494,8 +508,8 @@ def test_json_has_the_same_numbers(desk: Desk) -> None:
     assert data["interval"] == pytest.approx({"low": 0.00085158, "high": 0.00134842}, abs=1e-8)
     assert data["p"] == pytest.approx(1 - 11 * math.sqrt(3) / math.sqrt(2 + 363))
     assert (data["first"], data["second"]) == (f"trial {desk.a}", f"trial {desk.b}")
-    assert (data["n"], data["seeds"], data["only_first"], data["only_second"]) == (3, [0, 1, 2], 0, 12)
-    assert (data["images_p"], data["seeds_needed"]) == (2 / 2**12, None)
+    assert (data["n"], data["seeds"], data["more_first"], data["more_second"]) == (3, [0, 1, 2], 0, 15)
+    assert (data["images_p"], data["seeds_needed"]) == (2 / 2**15, None)
     assert desk.compare(desk.a, desk.b)[1].endswith(f"conclusion: {data['conclusion']}\n")
 
 

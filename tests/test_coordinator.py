@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -19,6 +20,7 @@ from budgetnet.cost import cost
 from budgetnet.errors import BudgetError, BudgetnetError, DataError, SpaceError, StudyError, WorkerError
 from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job, Lost, Stopped
 from budgetnet.lock import locked
+from budgetnet.place import place
 from budgetnet.plan import PRUNERS, Request, make_pruner
 from budgetnet.results import EpochResult
 from budgetnet.samplers import SAMPLERS, STARTUP
@@ -461,6 +463,30 @@ def test_a_study_of_somebody_else_is_left_alone(tmp_path: Path, small_mnist: Pat
     with pytest.raises(StudyError, match="study theirs was not made by this version of budgetnet"):
         search(tiny_request(tmp_path, small_mnist, storage=url, study="theirs"))
     assert optuna.load_study(study_name="theirs", storage=url).user_attrs == {}
+
+
+def test_a_study_of_several_objectives_is_left_alone(tmp_path: Path, small_mnist: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'theirs.db'}"
+    optuna.create_study(study_name="theirs", storage=url, directions=["maximize", "minimize"])
+    with pytest.raises(StudyError, match="study theirs was not made by this version of budgetnet"):
+        search(tiny_request(tmp_path, small_mnist, storage=url, study="theirs"))
+
+
+def test_a_database_of_another_optuna_is_one_line(tmp_path: Path) -> None:
+    database = tmp_path / "old.db"
+    optuna.create_study(study_name="old", storage=f"sqlite:///{database}")
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'v3.0.0.d'")
+    with pytest.raises(StudyError, match=r"old\.db: The runtime optuna version .* is no longer compatible"):
+        open_study("old", f"sqlite:///{database}", tmp_path)
+
+
+def test_a_study_in_a_folder_of_studies_has_one_lock_and_one_home_however_it_is_named(tmp_path: Path) -> None:
+    for name in ("x", "f/4000"):
+        usual, spelt = place(name, root=tmp_path), place(name, f"sqlite:///{tmp_path / name / 'study.db'}", tmp_path)
+        assert (usual.lock, usual.home) == (spelt.lock, spelt.home)
+    one, other = (place(f"{folder}/4000", f"sqlite:///{tmp_path / 'all.db'}", tmp_path) for folder in "fg")
+    assert one.lock != other.lock
 
 
 def test_one_database_has_one_lock_wherever_the_search_is_started(tmp_path: Path, small_mnist: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from budgetnet.architecture import Architecture
 from budgetnet.build import build, construct
 from budgetnet.errors import ArchitectureError
-from budgetnet.fields import Axis, Field, extent, feature_field, fields_of, image_axis
+from budgetnet.fields import Axis, Field, extent, feature_field, fields_of, image_axis, whole_views
 from budgetnet.graph import Node
 from budgetnet.layers import AdaptivePool, Concat, Conv, Layer, Pool
 from budgetnet.notation import parse
@@ -73,6 +73,19 @@ def test_size_jump_and_start(notation, size, jump, start):
 )
 def test_receptive_fields_of_known_networks(notation, sizes):
     assert extent(feature_field(parse(notation))[1]) == sizes
+
+
+@pytest.mark.parametrize(
+    ("notation", "cells"),
+    [
+        ("8 8 M 8 8 M 8", 0),
+        ("c8 c8 M c8 c8 M c8 c8", 1),  # 7 × 7 cells, fields of 32 from -14 on, 4 apart: only the one from -2 to 29
+        ("c8 M 8 M c8 M c8 c8 c8", 9),  # 3 × 3 cells, fields of 70 from -29 on
+    ],
+)
+def test_cells_that_see_the_whole_image(notation, cells):
+    network = parse(notation)
+    assert whole_views(feature_field(network)[1], network.input_shape) == cells
 
 
 def test_the_average_pool_of_a2_sees_28_pixels():

@@ -192,14 +192,19 @@ def test_whatever_stands_in_the_file_stays(parts: list[str]) -> None:
         ("# mine\n", "# mine\nfrom torch import Tensor, nn\n\n\nclass Model_1"),
         ("x = 1", "from torch import Tensor, nn\nx = 1\n\n\nclass Model_1"),
         (" \n", '"""Networks found by budgetnet; '),
+        ("import os", "import os\nfrom torch import Tensor, nn\n\n\nclass Model_1"),
+        ("# mine", "# mine\nfrom torch import Tensor, nn\n\n\nclass Model_1"),
+        ('"""Mine."""', '"""Mine."""\n\nfrom torch import Tensor, nn\n\n\nclass Model_1'),
+        ("from torch import nn", "from torch import nn\nfrom torch import Tensor\n\n\nclass Model_1"),
+        ("\ufeffx = 1\n", "\ufefffrom torch import Tensor, nn\nx = 1\n\n\nclass Model_1"),
     ],
 )
 def test_missing_imports_are_added(workshop: Workshop, text: str, start: str) -> None:
-    workshop.out.write_text(text)
+    workshop.out.write_text(text, encoding="utf-8")
     workshop.freeze()
     content = workshop.out.read_text("utf-8")
     assert content.startswith(start)
-    exec(compile(content, "model.py", "exec"), {"__name__": "model"})
+    exec(compile(workshop.out.read_bytes(), "model.py", "exec"), {"__name__": "model"})
 
 
 @pytest.mark.parametrize(
@@ -210,6 +215,8 @@ def test_missing_imports_are_added(workshop: Workshop, text: str, start: str) ->
         ("class Broken(\n", "model.py:1: is no Python: "),
         ("x = '\xe9'\n".encode("latin-1"), "model.py"),
         (b"a\0b", "is no Python"),
+        ("# -*- coding: ascii -*-\nimport os\n", "model.py: must be UTF-8, but declares ascii"),
+        ("import os\\\n", "is no Python"),
         ("Model_1 = 3\n", "Model_1 is not a class"),
         ("class Model_1: pass\nclass Model_1: pass\n", "Model_1 is defined twice"),
     ],
@@ -237,7 +244,23 @@ def test_next_name_is_one_above_all_in_the_file_and_beside_it(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "name", ["", "../up", "a/b", "a\\b", "Model 1", "1st", "class", "Modèle", "a.b", "C:x", "x" * 65, "nn", "Residual"]
+    "name",
+    [
+        "",
+        "../up",
+        "a/b",
+        "a\\b",
+        "Model 1",
+        "1st",
+        "class",
+        "Modèle",
+        "a.b",
+        "C:x",
+        "x" * 65,
+        "nn",
+        "Residual",
+        "super",
+    ],
 )
 def test_names_that_are_no_plain_identifier_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ModelError, match=r"a model's name must be|a model cannot be called"):

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 import budgetnet
 from budgetnet import front_pictures, report, study_pictures, winner_pictures
 from budgetnet.aim import Aim
+from budgetnet.cost import Cost
 from budgetnet.data import load
 from budgetnet.drawing import INK, THEME, Picture, accuracy_axis, error, figure
 from budgetnet.errors import StudyError
@@ -255,6 +256,24 @@ def test_winners_of_several_studies_stand_at_their_test_accuracy(found: Survey, 
     assert point.get_xydata().tolist() == [[7790, pytest.approx(error(runs.mean))]]
     ends = sorted(y for _, y in bars.get_segments()[0])
     assert ends == pytest.approx([error(max(runs.finals)), error(min(runs.finals))])
+
+
+def test_a_winner_that_was_added_by_hand_is_in_the_picture_too(found: Survey, drawn: list[Any]) -> None:
+    assert found.champion is not None
+    large = replace(found.champion.record, cost=Cost(2_000_000, 1, 1))
+    alone = replace(found, records=(), champion=replace(found.champion, record=large))
+    front_pictures.frontier([alone])
+    low, high = drawn[0].axes[0].get_xlim()
+    assert low < 697 < 2_000_000 < high  # and the smallest public record
+
+
+def test_the_name_of_the_smallest_winner_stands_where_the_axes_have_room(found: Survey, drawn: list[Any]) -> None:
+    assert found.champion is not None
+    small = replace(found.champion, record=replace(found.champion.record, cost=Cost(650, 1, 1)))
+    front_pictures.frontier([found])
+    front_pictures.frontier([replace(found, champion=small)])
+    name = found.name.replace("_", " ")
+    assert [t.get_ha() for figure in drawn for t in figure.axes[0].texts if t.get_text() == name] == ["right", "left"]
 
 
 def test_the_axis_reads_accuracy() -> None:

@@ -197,6 +197,19 @@ def test_files_that_are_no_space(tmp_path: Path) -> None:
         load_space("minst")
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 2000, "a: !!bool x", 'a: !!int ""', "a: !!timestamp x", f"a: 1{'0' * 400}", "a: -9223372036854775808"],
+    ids=["depth", "bool", "int", "timestamp", "huge", "beyond 64 bits"],
+)
+def test_yaml_that_its_reader_stumbles_over_is_one_line(tmp_path: Path, text: str) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(text)
+    with pytest.raises(SpaceError, match=r"broken\.yaml: is not YAML: ") as caught:
+        load_space(str(broken))
+    assert "\n" not in str(caught.value)
+
+
 def test_yaml_tags_are_not_executed(tmp_path: Path) -> None:
     evil = tmp_path / "evil.yaml"
     evil.write_text("name: !!python/object/apply:os.getcwd []\n")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from budgetnet.statistics import (
-    mcnemar,
+    MOST_BITS,
     mean,
     mean_interval,
     paired_p,
     prediction_interval,
     seeds_needed,
+    sign_flip_p,
     std,
     t_cdf,
     t_quantile,
@@ -130,11 +132,36 @@ def test_paired_p_agrees_with_the_interval(differences: list[float]) -> None:
         (59, 6, pytest.approx(binomtest(6, 65).pvalue)),
     ],
 )
-def test_mcnemar_is_exact(first: int, second: int, p: float) -> None:
-    assert mcnemar(first, second) == p
-    assert mcnemar(second, first) == p
-    with pytest.raises(ValueError, match="0 or more, but got -1"):
-        mcnemar(-1, 3)
+def test_signs_of_differences_of_one_give_mcnemars_exact_test(first: int, second: int, p: float) -> None:
+    assert sign_flip_p([-1] * first + [1] * second) == p
+    assert sign_flip_p([-1] * second + [1] * first + [0] * 7) == p
+
+
+def test_signs_by_hand() -> None:
+    # 3, 2, -1: a sum of 4; of the eight signs only 6, 4, -4 and -6 are as far from 0
+    assert sign_flip_p([3, 2, -1]) == 0.5
+
+
+def shares_of_signs(differences: list[int]) -> float:
+    """The same, image by image: the distribution of the sum of those that are given a plus."""
+    chances = np.ones(1)
+    for size in map(abs, differences):
+        chances = (np.pad(chances, (0, size)) + np.pad(chances, (size, 0))) / 2
+    low = min(sum(d for d in differences if d > 0), -sum(d for d in differences if d < 0))
+    return min(1.0, 2 * float(chances[: low + 1].sum()))
+
+
+@given(st.lists(st.integers(-10, 10), max_size=150))
+def test_signs_agree_with_the_distribution_built_up_one_by_one(differences: list[int]) -> None:
+    assert sign_flip_p(differences) == pytest.approx(shares_of_signs(differences), abs=1e-12)
+
+
+@pytest.mark.parametrize(("up", "down"), [(566, 634), (540, 660), (956, 1044), (1446, 1554), (600, 600)])
+def test_of_hundreds_of_signs_the_normal_distribution_says_the_same(up: int, down: int) -> None:
+    assert (up + down) ** 2 > MOST_BITS
+    assert sign_flip_p([1] * up + [-1] * down) == pytest.approx(binomtest(up, up + down).pvalue, rel=0.01)
+    sizes = [1, 2, 3, 4] * (up // 4) + [-1, -2, -3, -4] * (down // 4)
+    assert sign_flip_p(sizes) == pytest.approx(shares_of_signs(sizes), rel=0.02)
 
 
 def test_seeds_needed_matches_published_sample_sizes() -> None:
