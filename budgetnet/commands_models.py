@@ -144,6 +144,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Epochs; by default the recipe's 15.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights, order, augmentation and dropout.")] = 0,
     weights: Annotated[Path | None, typer.Option(help="File for the final weights (safetensors).")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file of weights that exists.")] = False,
     device: DeviceOption = "auto",
     tensorboard: TensorboardOption = None,
     as_json: JsonOption = False,
@@ -166,6 +167,8 @@ def train(
         raise BudgetnetError(f"--weights {weights}: there is no folder {weights.resolve().parent}")
     if weights is not None and weights.is_dir():
         raise BudgetnetError(f"--weights {weights}: must name a file, but is a folder")
+    if weights is not None and weights.exists() and not force:
+        raise BudgetnetError(f"--weights {weights}: exists already; --force replaces it")
     architecture, told, notes = for_data(network, recipe, data, epochs=epochs, final=final)
     remark(notes)
     job = Job(

@@ -116,17 +116,23 @@ class Search:
         self._requeue_running()
         self._ledger.save()
         records = self.study.records()
-        if not records:
-            for start in self._space.start:
-                self._ledger.study.enqueue_trial(start)
         for record in records:
             if record.architecture is not None and record.recipe is not None and record.trained:
                 self._known[Candidate(record.architecture, record.recipe).key] = record
             self._trained += record.trained
+        if self._trained < self.plan.trials:
+            self._queue_starts()
         self._ledger.set(
             make_sampler(self.plan.sampler, self._settings.seed + len(records)),
             make_pruner(self.plan.pruner, self._settings.epochs),
         )
+
+    def _queue_starts(self) -> None:
+        """Queue what the space starts with, and what it has been given to start with since the study was made."""
+        queued = [trial.system_attrs.get("fixed_params") for trial in self._ledger.study.get_trials(deepcopy=False)]
+        for start in self._space.start:
+            if start not in queued:
+                self._ledger.study.enqueue_trial(start)
 
     def _requeue_running(self) -> None:
         """Queue again every trial that the study has as running, and end it there."""

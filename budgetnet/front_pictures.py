@@ -22,11 +22,11 @@ from budgetnet.drawing import (
 )
 from budgetnet.page import table
 from budgetnet.public_records import DATA, RECORDS, PublicRecord
-from budgetnet.results import FLOAT32, Confirmation
+from budgetnet.results import FLOAT32, LAST, Confirmation
 from budgetnet.statistics import pareto_front
 from budgetnet.study import TrialRecord, pareto
 from budgetnet.survey import Champion, Survey
-from budgetnet.words import target_words
+from budgetnet.words import target_words, the_last
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -264,7 +264,7 @@ def winners_table(surveys: Sequence[Survey]) -> str:
         "budget>",
         "seeds>",
         "last epoch, test %>",
-        "worst of last epochs %>",
+        f"lowest of the last {LAST} %>",
         "held",
         "network",
     )
@@ -272,11 +272,17 @@ def winners_table(surveys: Sequence[Survey]) -> str:
 
 
 def _winner_row(survey: Survey, champion: Champion) -> Sequence[object]:
+    """The target, and how many last epochs it is for, are each study's own; the lowest is of as many in every row."""
+    runs, last = champion.runs, min(champion.aim.last, champion.runs.epochs)
+    seeds, reached, _, held = over_seeds(runs, champion.aim)
     return (
         f"{survey.name}, trial {champion.record.number}",
         f"{params(champion.record):,}",
         f"{survey.settings.budget:,}",
-        *over_seeds(champion.runs, champion.aim),
+        seeds,
+        reached,
+        percent(min(runs.lowest(min(LAST, runs.epochs)))),
+        f"{held}, {the_last(last)}",
         f"`{champion.record.architecture}`",
     )
 

@@ -190,6 +190,10 @@ def _again(found: Survey) -> Iterator[str]:
     if not found.records:
         return
     yield "## To look further"
+    yield (
+        "The study keeps its trials and their seeds: a `search` or `confirm` that names it goes on from there, and "
+        "trains nothing twice. Another `--study` begins anew."
+    )
     options = ["--study", found.name, *([] if found.storage is None else ["--storage", found.storage])]
     number = found.champion.record.number if found.champion else 0
     lines = [["trials", *options, "--all"], ["show", *options, "--trial", str(number)]]

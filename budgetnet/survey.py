@@ -150,31 +150,32 @@ def survey(study: Study) -> Survey:
 
 
 def _champion(winner: Winner, runs: Confirmation, aim: Aim) -> Champion:
-    frozen_as = _frozen(winner)
+    path, frozen_as = _frozen(winner) or (model_file(), None)
     name = frozen_as or f"trial {winner.trial}"
     evidence = Evidence(name, winner.architecture, winner.recipe, runs, provenance(winner, aim), "")
     try:
-        said = account(case_of(evidence, ModelFile.read(model_file())))
+        said = account(case_of(evidence, ModelFile.read(path)))
     except SentenceError as error:
         raise StudyError(f"{aim.place}: {error}") from None
     kept = [winner.study.weights(winner.trial, runs.seeds[0])]
     if frozen_as is not None:
-        kept.append(weights_path(model_file(), frozen_as))
+        kept.append(weights_path(path, frozen_as))
     weights = next((path for path in kept if path.is_file()), None)
     return Champion(winner.study.record(winner.trial), runs, aim, winner.data, said, frozen_as, weights)
 
 
-def _frozen(winner: Winner) -> str | None:
-    """The model that the trial became, if one of the model file is from it."""
-    path = model_file()
-    for name in names(path):
-        try:
-            evidence = read_evidence(evidence_path(path, name))
-        except ModelError:
-            continue
-        origin = evidence.provenance
-        if (origin.study, origin.trial) == (winner.study.where.name, winner.trial) and (
-            evidence.architecture == winner.architecture and evidence.recipe == winner.recipe
-        ):
-            return name
+def _frozen(winner: Winner) -> tuple[Path, str] | None:
+    """The model that the trial became, with its file: the model file, or one beside the study's folder."""
+    beside = winner.study.where.home.parent / "model.py"
+    for path in (model_file(), *([beside] if beside.is_file() else [])):
+        for name in names(path):
+            try:
+                evidence = read_evidence(evidence_path(path, name))
+            except ModelError:
+                continue
+            origin = evidence.provenance
+            if (origin.study, origin.trial) == (winner.study.where.name, winner.trial) and (
+                evidence.architecture == winner.architecture and evidence.recipe == winner.recipe
+            ):
+                return path, name
     return None

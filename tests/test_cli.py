@@ -154,6 +154,7 @@ def test_train_one_network(
         (["train", "12", "--recipe", "ema={"], "--recipe ema: must be a number or a word, but got '{'"),
         (["train", "12", "--images", "0"], "--images must be at least 1, but got 0"),
         (["train", "12", "--seed", "-1"], "--seed must be between 0 and 2147483647, but got -1"),
+        (["train", "12", "--weights", "fails.py"], "--weights fails.py: exists already; --force replaces it"),
         (["train", "12", "--weights", "nowhere/w.safetensors"], "--weights nowhere/w.safetensors: there is no folder"),
         (["search", "--budget", "8k"], "Invalid value for '--budget': "),
         (["freeze"], "Missing option '--trial'"),

@@ -489,6 +489,24 @@ def test_a_study_in_a_folder_of_studies_has_one_lock_and_one_home_however_it_is_
     assert one.lock != other.lock
 
 
+def test_a_start_that_is_added_later_is_tried_when_the_search_goes_on(tmp_path: Path, small_mnist: Path) -> None:
+    first = {"learning_rate": 0.05, "stage2.depth": 1}
+    write_space(tmp_path, start=first)
+    request = tiny_request(tmp_path, small_mnist, trials=2, epochs=1)
+    assert search(request).record(0).drawn.items() >= first.items()
+    added = {"learning_rate": 0.15, "stage2.depth": 2}
+    write_space(tmp_path, start=[first, added])
+    records = search(replace(request, trials=3)).records()
+    assert [record.drawn.items() >= added.items() for record in records] == [False, False, True]
+    assert len(search(replace(request, trials=4)).records()) == 4  # each once
+    assert [record.drawn.items() >= first.items() for record in search(replace(request, trials=4)).records()].count(
+        1
+    ) == 1
+    write_space(tmp_path, start=[first, added], require={"receptive_field": 6})
+    with pytest.raises(StudyError, match=r"was made with other settings: space\.require\.receptive_field: 5 → 6;"):
+        search(replace(request, trials=5))
+
+
 def test_one_database_has_one_lock_wherever_the_search_is_started(tmp_path: Path, small_mnist: Path) -> None:
     url = f"sqlite:///{tmp_path / 'one.db'}"
     request = tiny_request(tmp_path, small_mnist, storage=url, study="one", trials=1)
