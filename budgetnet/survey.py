@@ -20,7 +20,7 @@ from budgetnet.evidence import Evidence, read_evidence
 from budgetnet.freeze import case_of, evidence_path, weights_path
 from budgetnet.importance import Importance, importances
 from budgetnet.modelfile import ModelFile
-from budgetnet.models import model_file, names
+from budgetnet.models import model_file
 from budgetnet.results import Confirmation
 from budgetnet.study import Settings, Study, TrialRecord
 from budgetnet.weights import load_weights, read_weights
@@ -168,7 +168,7 @@ def _frozen(winner: Winner) -> tuple[Path, str] | None:
     """The model that the trial became, with its file: the model file, or one beside the study's folder."""
     beside = winner.study.where.home.parent / "model.py"
     for path in (model_file(), *([beside] if beside.is_file() else [])):
-        for name in names(path):
+        for name in ModelFile.read(path).classes:
             try:
                 evidence = read_evidence(evidence_path(path, name))
             except ModelError:

@@ -138,6 +138,25 @@ def test_from_two_notations_to_a_report_and_a_class(
     assert run(monkeypatch, capsys, "verify", "Model_1")[0] == 0
 
 
+def test_a_report_names_the_model_that_lies_beside_the_study(
+    here: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        run(monkeypatch, capsys, "add", "4 M 6", "--study", "f/mine", "--data", str(small_mnist), "--epochs", "1")[0]
+        == 0
+    )
+    options = ["--study", "f/mine", "--trial", "0"]
+    assert run(monkeypatch, capsys, "confirm", *options, "--seeds", "1", "--workers", "0", "--device", "cpu")[0] == 0
+    page = here / "studies" / "f" / "mine" / "README.md"
+    for command, told in (
+        (["report", "f/mine"], "## The winner: trial 0\n"),
+        (["freeze", *options, "--as", "Small", "--out", "studies/f/model.py"], "## The winner: trial 0\n"),
+        (["report", "f/mine"], "## The winner: trial 0, frozen as Small\n"),
+    ):
+        assert run(monkeypatch, capsys, *command)[0] == 0
+        assert told in page.read_text(encoding="utf-8")
+
+
 def test_the_same_network_is_the_same_trial(tmp_path: Path, small_mnist: Path) -> None:
     study = quick_study(tmp_path, small_mnist)
     before = len(study.records())
