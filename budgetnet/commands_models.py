@@ -134,7 +134,10 @@ def predict(
 def train(
     network: Annotated[str, typer.Argument(help="A notation such as '8 12 M c12 c12 14 16', or an architecture.json.")],
     recipe: Annotated[
-        str, typer.Option(help="learning_rate=0.05,ema=0.999 or a JSON or YAML file; the rest keeps its defaults.")
+        str,
+        typer.Option(
+            help="learning_rate=0.05,ema=0.999, or a JSON or YAML file, or both; the rest keeps its defaults."
+        ),
     ] = "",
     data: Annotated[str, typer.Option(help="As for search.", autocompletion=data_sets)] = "mnist",
     images: Annotated[

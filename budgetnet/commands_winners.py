@@ -156,7 +156,10 @@ def add(
     network: Annotated[str, typer.Argument(help="A notation such as '8 12 M c12 c12 14 16', or an architecture.json.")],
     study: Annotated[str, typer.Option(help="Study that receives it; made if it is not there.")],
     recipe: Annotated[
-        str, typer.Option(help="learning_rate=0.05,ema=0.999 or a JSON or YAML file; the rest keeps its defaults.")
+        str,
+        typer.Option(
+            help="learning_rate=0.05,ema=0.999, or a JSON or YAML file, or both; the rest keeps its defaults."
+        ),
     ] = "",
     note: Annotated[str | None, typer.Option(help="What you have to say of it; reports show it.")] = None,
     storage: StorageOption = None,

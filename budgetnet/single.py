@@ -49,7 +49,7 @@ def for_data(
     own = {"input": True, "classes": True} if is_file else written(text)
     data = load(spec, image_shape=architecture.input_shape if own["input"] else None)
     notes = data.notes
-    if known_name(spec) != "mnist" and not recipe.endswith((".json", ".yaml", ".yml")) and "batch_size" not in recipe:
+    if known_name(spec) != "mnist" and not _begins_with_file(recipe) and "batch_size" not in recipe:
         told, more = with_fitting_batch(told, data, final=final)
         notes += more
     architecture = dressed(architecture, own, data)
@@ -59,21 +59,25 @@ def for_data(
 
 
 def read_recipe(text: str, epochs: int | None = None) -> Recipe:
-    """``learning_rate=0.05,ema=0.999``, or a JSON or YAML file of fields. Raises RecipeError."""
-    if text.endswith((".json", ".yaml", ".yml")):
-        values = _recipe_file(Path(text))
-    else:
-        values = {}
-        for item in filter(None, text.split(",")):
-            name, equals, value = item.partition("=")
-            if not equals:
-                raise RecipeError(f"--recipe must read name=value,name=value or name a file, but got {item!r}")
+    """``learning_rate=0.05,ema=0.999``, or a JSON or YAML file of fields, others behind it. Raises RecipeError."""
+    values: dict[str, Any] = {}
+    for index, item in enumerate(filter(None, text.split(","))):
+        name, equals, value = item.partition("=")
+        if index == 0 and _begins_with_file(text):
+            values = _recipe_file(Path(item))
+        elif not equals:
+            raise RecipeError(f"--recipe must read name=value,name=value or name a file first, but got {item!r}")
+        else:
             try:
                 values[name.strip()] = parse_yaml(value)
             except ValueError:
                 raise RecipeError(f"--recipe {name.strip()}: must be a number or a word, but got {value!r}") from None
     recipe = pinned(Recipe.from_dict(values))
     return recipe if epochs is None else replace(recipe, epochs=epochs)
+
+
+def _begins_with_file(text: str) -> bool:
+    return text.split(",")[0].endswith((".json", ".yaml", ".yml"))
 
 
 def _recipe_file(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ from typer.testing import CliRunner
 
 import budgetnet
 from budgetnet.cli import app, main
+from budgetnet.errors import RecipeError
+from budgetnet.recipe import Recipe
+from budgetnet.single import read_recipe
 from tests.tiny import write_space
 
 NET = "import torch\n\n\nclass Net(torch.nn.Module):\n    def forward(self, x):\n        {}\n"
@@ -110,6 +114,15 @@ def test_train_one_network(
     assert code == 0
     assert json.loads(out)["epochs"][-1]["total"] == 300
     assert (here / "w.safetensors").is_file()
+
+
+def test_a_recipe_is_a_file_with_changes_behind_it(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text("learning_rate: 0.3\nema: 0.9\n")
+    assert read_recipe(f"{file},learning_rate=0.1") == replace(read_recipe(str(file)), learning_rate=0.1)
+    assert read_recipe(str(file)) == Recipe(learning_rate=0.3, ema=0.9)
+    with pytest.raises(RecipeError, match=r"must read name=value,name=value or name a file first, but got '.*r\.yaml'"):
+        read_recipe(f"ema=0.9,{file}")
 
 
 @pytest.mark.parametrize(
