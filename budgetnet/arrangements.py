@@ -233,10 +233,9 @@ def _concat(out: Shape, tensors: Any, dim: int = 0, *, axis: int | None = None) 
         return Made((Concat(),), result)
     each, start = [], 0
     for layout in layouts:
-        before, after = [0] * (len(layout.of) - 1), [0] * (len(layout.of) - 1)
-        before[joined - 1], after[joined - 1] = start, size - start - layout.of[joined]
+        taps = [[i - start] if 0 <= i - start < layout.of[joined] else [] for i in range(size)]
+        each.append((Taken("cat", None, _on_axis(layout.of, joined, taps)),))
         start += layout.of[joined]
-        each.append((Pad(tuple(before), tuple(after)),))
     return Made((Add(),), result, tuple(each))
 
 

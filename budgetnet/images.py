@@ -187,12 +187,26 @@ def open_image(path: Path) -> Iterator[Any]:
             raise DataError(f"{path}: cannot be read as an image: {reason}") from error
 
 
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+"""EXIF's orientation → how it is undone. Pillow's exif_transpose also writes the EXIF anew, and fails on odd tags."""
+
+
 def upright(image: Any) -> Any:
     """The picture as it was taken: turned as its EXIF says, and with 8 bits a channel, which keep the whole range."""
-    from PIL import Image, ImageOps
+    from PIL import ExifTags, Image
 
     image.load()
-    image = ImageOps.exif_transpose(image)
+    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    if turn is not None:
+        image = image.transpose(Image.Transpose[turn])
     if image.mode[0] not in "IF":
         return image
     values = np.asarray(image, np.float32)  # modes of 16 bits ("I" too), or of floating point

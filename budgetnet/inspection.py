@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,13 +53,15 @@ class Inspection:
         """
         if is_notation(name):
             architecture = parse(name)
+            if input_shape is not None:
+                architecture = replace(architecture, input_shape=tuple(input_shape))
             return cls(
                 receptive_field(architecture, input_shape, name, strict=strict), name, partial(_built, architecture)
             )
         make = partial(_loaded, name, models)
         path = locate(name, models)
         known = generated_from(path, name.rpartition(":")[2]) if path is not None else None
-        if known is not None:
+        if known is not None and input_shape in (None, known.input_shape):
             return cls(receptive_field(known, input_shape, name, strict=strict), name, make)
         module = make()
         return cls(receptive_field(module, input_shape, name, strict=strict), name, lambda: module)

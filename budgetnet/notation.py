@@ -58,6 +58,8 @@ def written(text: str) -> dict[str, bool]:
 
 def is_notation(text: str) -> bool:
     """Whether ``text`` is meant as a notation rather than as the name of a class or file: its first piece tells."""
+    if re.search(r"\.py(:\w*)?\s*$", text):
+        return False
     first = re.sub(r"^\s*\[[^\]]*\]", "", text).split()
     return " " in text.strip() or not first or bool(_BLOCK.fullmatch(first[0]) or _POOL.fullmatch(first[0]))
 

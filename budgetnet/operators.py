@@ -358,7 +358,8 @@ def settings(module: nn.Module) -> dict[str, Any]:
     """The arguments that a layer of torch.nn hands to its operator."""
     kind = torch_layer(module)
     assert kind is not None
-    settings = {name: getattr(module, name, None) for name in MODULES[kind.__name__][1]}
+    _, names = MODULES.get(kind.__name__, ("", ()))  # of one without a record, nothing: it is unknown
+    settings = {name: getattr(module, name, None) for name in names}
     if "Pad" in kind.__name__:
         mode = next((mode for prefix, mode in _PAD_MODES.items() if kind.__name__.startswith(prefix)), "constant")
         return {"pad": settings["padding"], "mode": mode}

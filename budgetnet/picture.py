@@ -44,8 +44,8 @@ def read_picture(path: Path, shape: Shape, mean: tuple[float, ...], *, digit: bo
         raise DataError(f"{path}: a picture has 1 or 3 channels, but the network wants {channels}")
     with open_image(path) as file:
         image, notes = _opaque(upright(file))
+        image = image.convert("L" if channels == 1 else "RGB")
     size = f"{image.height} × {image.width} pixels"
-    image = image.convert("L" if channels == 1 else "RGB")
     if channels == 3:
         if (image.height, image.width) != (height, width):
             image = image.resize((width, height), resample=BILINEAR)

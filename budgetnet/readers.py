@@ -130,7 +130,7 @@ def _npz_keys(path: Path) -> set[str]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return set(archive.files)
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: cannot be read as .npz: {one_line(error)}") from error
 
 

@@ -143,7 +143,7 @@ def _check_number(name: str, value: object, *, whole: bool) -> None:
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         raise RecipeError(f"recipe.{name}: must be a {'whole ' if whole else ''}number, but is {value!r}")
     if not low <= value <= high:  # NaN fails too
-        raise RecipeError(f"recipe.{name}: must be between {low:g} and {high:g}, but is {value:g}")
+        raise RecipeError(f"recipe.{name}: must be between {low:g} and {high:g}, but is {str(value)[:20]}")
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:

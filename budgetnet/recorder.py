@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -101,7 +102,8 @@ class Recorder:
 
     def _placeholder(self, node: fx.Node) -> None:
         if not self._values:
-            self._values[node] = zeros(self.module, self.input_shape)
+            make = partial(zeros, self.module, self.input_shape)
+            self._values[node] = run(type(self.module).__name__, self.input_shape, make)
             self._held[node] = _Held(-1, Layout.plain(self.input_shape))
         elif node.args:
             self._values[node] = node.args[0]

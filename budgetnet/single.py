@@ -17,7 +17,7 @@ from budgetnet.files import parse_yaml
 from budgetnet.jobs import Event, Failed, Job
 from budgetnet.notation import parse, written
 from budgetnet.recipe import Recipe
-from budgetnet.tailor import dressed, with_fitting_batch
+from budgetnet.tailor import check_enough, dressed, with_fitting_batch
 from budgetnet.teacher import check_teacher, pinned
 
 
@@ -48,6 +48,7 @@ def for_data(
     is_file = text.endswith(".json")
     own = {"input": True, "classes": True} if is_file else written(text)
     data = load(spec, image_shape=architecture.input_shape if own["input"] else None)
+    check_enough(data)
     notes = data.notes
     if known_name(spec) != "mnist" and not _begins_with_file(recipe) and "batch_size" not in recipe:
         told, more = with_fitting_batch(told, data, final=final)

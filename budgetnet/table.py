@@ -28,7 +28,20 @@ if TYPE_CHECKING:
 
 
 _MOVING = frozenset(
-    ("Flatten", "Dropout", "Identity", "Concat", "Tokens", "getitem", "chunk", "split", "roll", "flip", "rearrange")
+    (
+        "Flatten",
+        "Dropout",
+        "Identity",
+        "Concat",
+        "cat",
+        "Tokens",
+        "getitem",
+        "chunk",
+        "split",
+        "roll",
+        "flip",
+        "rearrange",
+    )
 )
 """Types that only move or drop values."""
 

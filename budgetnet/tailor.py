@@ -39,7 +39,7 @@ def check_enough(data: DataSet) -> None:
     """Raise DataError unless there are images to train on and to validate with."""
     count = len(data.training())
     if count < FEWEST:
-        raise DataError(f"{data.name}: a search needs at least {FEWEST} training images, but there are {count}")
+        raise DataError(f"{data.name}: training needs at least {FEWEST} images, but there are {count}")
 
 
 def with_smaller_batches(space: SearchSpace, data: DataSet, images: int | None) -> tuple[SearchSpace, tuple[str, ...]]:

@@ -16,6 +16,7 @@ from inspect import Parameter, signature
 
 import torch
 from torch import fx, nn
+from torch.nn.parameter import is_lazy
 
 from budgetnet.errors import ModelError, TraceError
 from budgetnet.graph import Graph, shapes_of
@@ -91,7 +92,7 @@ def unused_params(module: nn.Module, graph: Graph, input_shape: Shape) -> int:
 def undisturbed(module: nn.Module) -> Iterator[None]:
     """Eval mode, no gradients, no warnings; afterwards modes, buffers, attributes and random state are as before."""
     modes = [(part, part.training) for part in module.modules()]
-    buffers = [(buffer, buffer.clone(), buffer._version) for buffer in module.buffers()]
+    buffers = [(buffer, buffer.clone(), buffer._version) for buffer in module.buffers() if not is_lazy(buffer)]
     attributes = set(vars(module))
     registered = set(module._buffers)
     module.eval()

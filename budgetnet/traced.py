@@ -66,7 +66,11 @@ class Norm(Layer):
         return True
 
     def strict_views(self, shape: Shape) -> tuple[View, ...] | None:
-        return tuple(map(Whole, shape[1:])) if self.over_map else None
+        return tuple(map(Whole, shape[1:])) if self.over_map and len(shape) > 1 else None
+
+
+MIXING = frozenset(("softmax", "log_softmax", "softmin", "local_response_norm"))
+"""Elementwise functions that keep each cell to itself, but not each channel."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,6 +157,9 @@ def test_a_recipe_is_a_file_with_changes_behind_it(tmp_path: Path) -> None:
         (["rf", "broken.py:Net"], "broken.py: line 1: not Python"),
         (["rf", "fails.py:Net"], "no such luck"),
         (["rf", "12 zz"], "a piece is a width"),
+        (["rf", "my folder/net.py:Net"], "my folder/net.py: there is no such file"),
+        (["rf", "Model_3", "--input", "3x28x28"], "forward fails for an input of 3x28x28"),
+        (["train", "12", "--recipe", "huge.json"], "recipe.epochs: must be between 1 and 10000, but is 1000000000"),
         (["rf", "12", "--input", "28"], "a shape is written like 1x28x28, but got '28'"),
         (["rf", "12", "--input", "big"], "a shape is written like 1x28x28, but got 'big'"),
         (["train", "12 M M M M M 3"], "leaves nothing of a map"),
@@ -183,6 +186,7 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
     arguments: list[str],
     message: str,
 ) -> None:
+    (here / "huge.json").write_text('{"epochs": 1' + "0" * 400 + "}")
     (here / "broken.py").write_text("class Net(\n")
     (here / "fails.py").write_text(NET.format("raise RuntimeError('no such luck')"))
     before = sorted(path.name for path in here.rglob("*"))

@@ -287,6 +287,18 @@ def test_half_a_test_set_is_an_error_and_not_a_sixth(tmp_path, key):
         load(str(path)).final_splits()
 
 
+@pytest.mark.parametrize("content", [b"", b"PK", None], ids=["empty", "cut", "npy"])
+def test_an_npz_that_is_empty_or_cut_or_something_else(tmp_path, content):
+    path = tmp_path / "set.npz"
+    if content is None:
+        with path.open("wb") as file:
+            np.save(file, np.zeros(3))
+    else:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=r"set\.npz: cannot be read as \.npz: "):
+        load(str(path))
+
+
 def wrong_npz(**changes):
     return {"x_train": noise(12, 4, 4), "y_train": np.arange(12) % 3, **changes}
 

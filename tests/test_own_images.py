@@ -220,7 +220,10 @@ def test_a_folder_of_too_few_images_is_refused_before_anything_is_written(
 ) -> None:
     figures(here / "few", each=2)
     code, _, err = run(monkeypatch, capsys, "search", "--data", "few", "--quiet")
-    assert (code, err) == (2, "error: few: a search needs at least 6 training images, but there are 5\n")
+    told = "error: few: training needs at least 6 images, but there are 5\n"
+    assert (code, err) == (2, told)
+    for more in ([], ["--final"]):
+        assert run(monkeypatch, capsys, "train", "2", "--data", "few", *more)[::2] == (2, told)
     assert not (here / "studies").exists()
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 import budgetnet
@@ -26,6 +26,7 @@ from budgetnet.dataset import Split
 from budgetnet.errors import DataError, ModelError
 from budgetnet.evidence import Provenance
 from budgetnet.freeze import freeze
+from budgetnet.images import upright
 from budgetnet.jobs import EpochDone, Job, SeedDone, run_job
 from budgetnet.models import load
 from budgetnet.notation import parse
@@ -229,6 +230,29 @@ def test_a_picture_taken_upright_is_turned_as_a_viewer_turns_it(tmp_path: Path, 
     sensor = Image.fromarray(np.rot90(digit).copy())  # by 90° anticlockwise; a viewer turns it back
     for name in ("picture.png", "picture.jpg"):
         assert off(as_mnist(saved(tmp_path, sensor, name, exif=exif)), digit).mean < 4
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_undone_as_pillow_does(orientation: int) -> None:
+    image = Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4))
+    image.getexif()[0x0112] = orientation
+    assert np.array_equal(upright(image), ImageOps.exif_transpose(image))
+
+
+def test_an_odd_tag_beside_the_orientation_does_no_harm(tmp_path: Path, digit: Grey) -> None:
+    odd = struct.pack(">HHII", 0x0117, 2, 6, 38)  # StripByteCounts, a number by the standard, as a text of six bytes
+    turn = struct.pack(">HHIHH", 0x0112, 3, 1, TRANSPOSED, 0)
+    exif = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 2) + odd + turn + b"\0\0\0\0" + b"hello\0"
+    sensor = Image.fromarray(np.rot90(digit).copy())
+    picture = saved(tmp_path, sensor, "picture.jpg", exif=exif)
+    with Image.open(picture) as stored, pytest.raises((struct.error, AttributeError)):
+        ImageOps.exif_transpose(stored)
+    assert off(as_mnist(picture), digit).mean < 4
+
+
+def test_colours_that_cannot_be_converted_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"picture\.tif: cannot be read as an image: conversion from LAB"):
+        as_mnist(saved(tmp_path, Image.new("LAB", (28, 28)), "picture.tif"))
 
 
 def test_colour_for_a_network_that_wants_it(tmp_path: Path) -> None:

@@ -347,6 +347,23 @@ def test_channels_that_part_keep_what_they_saw() -> None:
     assert rows(module, (4, 5, 5)) == ((0, 1), (0, 2), (1, 3), (2, 4), (3, 4))
 
 
+@pytest.mark.parametrize("mix", [lambda x: x.softmax(1), lambda x: F.local_response_norm(x, 8)])
+def test_functions_over_channels_let_each_see_what_any_saw(mix) -> None:
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = x.chunk(2, 1)
+        return mix(torch.cat([self.conv(left), right], 1))[:, 2:]
+
+    module = Apply(forward, conv=nn.Conv2d(2, 2, 3, padding=1))
+    assert rows(module, (4, 5, 5)) == ((0, 1), (0, 2), (1, 3), (2, 4), (3, 4))
+
+
+def test_maps_side_by_side_keep_their_fields() -> None:
+    module = Apply(lambda self, x: torch.cat([self.conv(x), self.conv(x)], 2), conv=nn.Conv2d(1, 1, 3, padding=1))
+    height, width = fields_of(trace(module, (1, 4, 4)), (1, 4, 4))[-1]
+    assert height.intervals == ((0, 1), (0, 2), (1, 3), (2, 3)) * 2
+    assert (height.extent, width.extent, width.jump) == (3, 3, 1)
+
+
 def test_groups_of_channels_keep_what_they_saw() -> None:
     """Two channels through a convolution of 3, two as they were; then two of 3 × 3 from each, and half of these."""
 
@@ -671,3 +688,25 @@ def test_arguments_with_a_default_keep_it() -> None:
             return -x if negate or scale else x.relu()
 
     assert names(trace(Optional(), (1, 8, 8))) == ["relu"]
+
+
+@pytest.mark.parametrize("layer", [nn.LPPool2d(2, 2), nn.GLU(1), nn.Unfold(2)])
+def test_a_layer_of_torch_that_is_not_known_is_named(layer: nn.Module) -> None:
+    with pytest.raises(TraceError, match=rf"^1: the operator nn\.{type(layer).__name__} is not known"):
+        trace(nn.Sequential(nn.Conv2d(1, 8, 3), layer), (1, 28, 28))
+
+
+def test_a_group_norm_of_a_vector_is_followed_strictly_too() -> None:
+    module = nn.Sequential(nn.Conv2d(1, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.GroupNorm(2, 8))
+    graph = trace(module, (1, 9, 9))
+    assert [extent(field) for field in fields_of(graph, (1, 9, 9), strict=True)][-1] == (9, 9)
+
+
+def test_a_norm_that_learns_its_width_from_the_input_is_counted() -> None:
+    lazy = nn.Sequential(nn.Conv2d(1, 8, 3), nn.LazyBatchNorm2d())
+    assert graph_cost(trace(lazy, (1, 28, 28)), (1, 28, 28)).params == 80 + 16
+
+
+def test_an_input_that_no_memory_holds_is_one_line() -> None:
+    with pytest.raises(ModelError, match=r"^Sequential: forward fails for an input of 1x99999999x99999999: "):
+        trace(nn.Sequential(nn.Conv2d(1, 8, 3)), (1, 99_999_999, 99_999_999))
