@@ -34,7 +34,7 @@ def test_studies_may_lie_in_folders_of_a_common_name(
         kind = ["--study", name, "--data", str(small_mnist), "--budget", name[-3:]]
         assert run(monkeypatch, capsys, "add", "4 M 6", *kind)[0] == 0
     assert {path.parent.name for path in here.rglob("study.db")} == {"500", "700"}
-    assert {path.name for path in here.rglob("*.lock")} == {"500.lock", "700.lock"}
+    assert {path.name for path in here.rglob("*.lock")} == {"frontier_500.lock", "frontier_700.lock"}
     assert open_study().where.name == "frontier/700"
     code, out, _ = run(monkeypatch, capsys, "trials", "--study", "frontier/500", "--all")
     assert (code, out.startswith("study frontier/500: 1 of 1 trials")) == (0, True)
