@@ -272,3 +272,139 @@ class Frontier_4000(nn.Module):
         x = self.stage2(x)  #            (N, 22, 14, 14)
         logits: Tensor = self.head(x)  # (N, 10)
         return logits
+
+
+class Frontier_2000(nn.Module):
+    """(N, 1, 28, 28) images → (N, 10) logits, 1,978 params.
+
+    Target: at least 99 % of the test images in every one of the last 5 of 15 epochs, with fewer than 2,000 params.
+    Whether every one of the last epochs can hold the target with a budget of 2,000 is the question of this study.
+
+    Result: 99.26 ± 0.06 % (mean ± standard deviation of the last epoch over 10 seeds, 10,000 test images).
+        params       1,978 / 2,000
+        MACs         473,509
+        activations  8,788 at the peak
+        best train   99.09 % (running figure of an epoch: changing weights, images as augmented)
+        clean train  99.23 % (mean of the last weights, images as they are)
+        best test    99.38 % (chosen on test, so it flatters)
+        lowest       99.15 % in the last 5 epochs of any seed
+        held         10 of 10 seeds
+        seed 0       99.31 99.27 99.26 99.28 99.27 % (last 5 epochs)
+        seed 1       99.32 99.31 99.31 99.33 99.34 % (last 5 epochs)
+        seed 2       99.18 99.21 99.19 99.20 99.19 % (last 5 epochs)
+        seed 3       99.27 99.25 99.25 99.22 99.24 % (last 5 epochs)
+        seed 4       99.21 99.22 99.25 99.25 99.24 % (last 5 epochs)
+        seed 5       99.16 99.21 99.23 99.24 99.25 % (last 5 epochs)
+        seed 6       99.27 99.26 99.27 99.29 99.32 % (last 5 epochs)
+        seed 7       99.35 99.34 99.31 99.35 99.35 % (last 5 epochs)
+        seed 8       99.19 99.20 99.15 99.17 99.16 % (last 5 epochs)
+        seed 9       99.30 99.32 99.30 99.27 99.27 % (last 5 epochs)
+
+    Analysis:
+    - The target held in 10 of 10 seeds (95 % Wilson interval of the share of seeds: 72.2 % to 100.0 %): from 10 seeds
+      nobody may conclude that it always does.
+    - Between seeds the last epoch varies by 0.06 points (standard deviation); the 95 % interval of its mean, by
+      Student's t, is 99.22 to 99.31 %.
+    - No overfitting beyond noise: on images as they are, the last weights classify 99.23 % of the training and 99.26 %
+      of the test images, 0.03 points apart, within two standard errors of 10,000 images (0.09 points each).
+    - No trend beyond the noise between seeds: mean test accuracy is 99.26 % at the first and 99.26 % at the last of the
+      5 epochs (95 % interval of the rise -0.02 to +0.04 points, paired by seed, p 0.610).
+    - Steady: no seed moved by more than 0.09 points within the last 5 epochs. Naming each seed's best epoch instead of
+      its last would flatter it by 0.03 points on average.
+    - It uses 1,978 / 2,000 params, 98.9 % of the budget, nearly all of it; 22 are left.
+    - The receptive field of a cell of the last map (13 × 13) is 22 × 22 pixels, the image 28 × 28: no cell sees all of
+      it, and only the head joins the parts.
+    - Changed against Frontier_4000: [bn-silu] 5 c8 M s15 s14 s14 s14 | gap fc:10 (1,978 params) for [bn-silu] c9 s10 M
+      s22 s22 s22 s22^1 | gap fc:10 (3,992); in the recipe learning_rate 0.2474 → 0.3, weight_decay 5.13e-06 → 5e-05,
+      rotation 8.057 → 8, scale 0.1329 → 0.08, shift 0.02599 → 0.03, shear 0.01167 → 0.08, distill 0.9 → 0.6.
+    - Over 10 shared seeds it ends 0.18 points below Frontier_4000: larger than the noise between seeds (95 % interval
+      -0.24 to -0.13 points, paired by seed, p < 0.001) and between images: 43 test images are classified correctly by
+      more of its seeds, 128 by more of Frontier_4000's (exact paired test over images, p < 0.001).
+
+    Receptive field:
+        layer      kind                output  jump  sees
+        stem.0     Conv2d 3 × 3       26 × 26     1     3
+        stage1.0   Conv2d 3 × 3       26 × 26     1     5
+        stage2.0   MaxPool2d 2 × 2    13 × 13     2     6
+        stage2.1   Conv2d 3 × 3       13 × 13     2    10
+        stage2.4   Conv2d 1 × 1       13 × 13     2    10
+        stage2.7   Conv2d 3 × 3       13 × 13     2    14
+        stage2.10  Conv2d 1 × 1       13 × 13     2    14
+        stage2.13  Conv2d 3 × 3       13 × 13     2    18
+        stage2.16  Conv2d 1 × 1       13 × 13     2    18
+        stage2.19  Conv2d 3 × 3       13 × 13     2    22
+        stage2.22  Conv2d 1 × 1       13 × 13     2    22
+        head.0     AdaptiveAvgPool2d    1 × 1    26    46
+        head.2     Linear                  10    26    46
+
+    Origin:
+        study       frontier/params_2000, trial 0, search seed 4, validation accuracy 99.15 %
+        data        mnist; retrained on all training images, seeds 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; test read once an
+                    epoch, to report
+        network     [bn-silu] 5 c8 M s15 s14 s14 s14 | gap fc:10
+        input       pixels from 0 to 1, less 0.1307, over 0.3081
+        recipe      learning_rate=0.3, batch_size=64, epochs=15, optimizer=sgd, momentum=0.9, nesterov=True,
+                    weight_decay=5e-05, schedule=onecycle, warmup=0.2, step_size=6, gamma=0.1, rotation=8.0, scale=0.08,
+                    shift=0.03, shear=0.08, fill=0.0, flip=False, label_smoothing=0.0, ema=0.995,
+                    teacher=studies/frontier/teacher.safetensors#fdc6eca26fbb, distill=0.6, temperature=4.0
+        trained by  budgetnet 0.1.1, torch 2.15.0, numba 0.68.1, python 3.11.7, 1 thread of AMD EPYC
+        weights     Frontier_2000.safetensors, of seed 0, the first, after its last epoch
+                    sha256 ae554368cbe23c76345c33e7416e1f49a65a3bae462d8ae694b323f8e7347ea0
+        evidence    Frontier_2000.json, all that was recorded
+                    sha256 5410941f3deec7647bfd2813d26987e416e3b8be0e9833868477483025811c43
+    """
+
+    input_shape = (1, 28, 28)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, 5, 3, bias=False),  #                         26 × 26, jump  1, receptive field  3
+            nn.BatchNorm2d(5),
+            nn.SiLU(),
+        )
+        self.stage1 = nn.Sequential(
+            nn.Conv2d(5, 8, 3, padding=1, bias=False),  #              26 × 26, jump  1, receptive field  5
+            nn.BatchNorm2d(8),
+            nn.SiLU(),
+        )
+        self.stage2 = nn.Sequential(
+            nn.MaxPool2d(2),  #                                        13 × 13, jump  2, receptive field  6
+            nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False),  #    13 × 13, jump  2, receptive field 10
+            nn.BatchNorm2d(8),
+            nn.SiLU(),
+            nn.Conv2d(8, 15, 1, bias=False),  #                        13 × 13, jump  2, receptive field 10
+            nn.BatchNorm2d(15),
+            nn.SiLU(),
+            nn.Conv2d(15, 15, 3, padding=1, groups=15, bias=False),  # 13 × 13, jump  2, receptive field 14
+            nn.BatchNorm2d(15),
+            nn.SiLU(),
+            nn.Conv2d(15, 14, 1, bias=False),  #                       13 × 13, jump  2, receptive field 14
+            nn.BatchNorm2d(14),
+            nn.SiLU(),
+            nn.Conv2d(14, 14, 3, padding=1, groups=14, bias=False),  # 13 × 13, jump  2, receptive field 18
+            nn.BatchNorm2d(14),
+            nn.SiLU(),
+            nn.Conv2d(14, 14, 1, bias=False),  #                       13 × 13, jump  2, receptive field 18
+            nn.BatchNorm2d(14),
+            nn.SiLU(),
+            nn.Conv2d(14, 14, 3, padding=1, groups=14, bias=False),  # 13 × 13, jump  2, receptive field 22
+            nn.BatchNorm2d(14),
+            nn.SiLU(),
+            nn.Conv2d(14, 14, 1, bias=False),  #                       13 × 13, jump  2, receptive field 22
+            nn.BatchNorm2d(14),
+            nn.SiLU(),
+        )
+        self.head = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),  #                                  1 × 1, jump 26, receptive field 46
+            nn.Flatten(),
+            nn.Linear(14, 10),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 1, 28, 28) images → (N, 10) logits."""
+        x = self.stem(x)  #              (N, 5, 26, 26)
+        x = self.stage1(x)  #            (N, 8, 26, 26)
+        x = self.stage2(x)  #            (N, 14, 13, 13)
+        logits: Tensor = self.head(x)  # (N, 10)
+        return logits
