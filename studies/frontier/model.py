@@ -408,3 +408,141 @@ class Frontier_2000(nn.Module):
         x = self.stage2(x)  #            (N, 14, 13, 13)
         logits: Tensor = self.head(x)  # (N, 10)
         return logits
+
+
+class Frontier_500(nn.Module):
+    """(N, 1, 28, 28) images → (N, 10) logits, 477 params.
+
+    Target: at least 99 % of the test images in the last of 15 epochs, with fewer than 500 params. How close the last
+    epoch comes to the target with a budget of 500 is the question of this study.
+
+    Result: 97.12 ± 0.24 % (mean ± standard deviation of the last epoch over 10 seeds, 10,000 test images).
+        params       477 / 500
+        MACs         101,652
+        activations  2,504 at the peak
+        best train   97.05 % (running figure of an epoch: changing weights, images as augmented)
+        clean train  96.77 % (mean of the last weights, images as they are)
+        best test    97.66 % (chosen on test, so it flatters)
+        lowest       96.74 % in the last epoch of any seed
+        held         0 of 10 seeds
+        seed 0       97.60 % (last epoch)
+        seed 1       97.24 % (last epoch)
+        seed 2       96.98 % (last epoch)
+        seed 3       97.03 % (last epoch)
+        seed 4       97.19 % (last epoch)
+        seed 5       96.94 % (last epoch)
+        seed 6       97.08 % (last epoch)
+        seed 7       97.08 % (last epoch)
+        seed 8       96.74 % (last epoch)
+        seed 9       97.36 % (last epoch)
+
+    Analysis:
+    - The target held in 0 of 10 seeds (95 % Wilson interval of the share of seeds: 0.0 % to 27.8 %): it is missed, and
+      this network is no proof that the target can be held.
+    - Between seeds the last epoch varies by 0.24 points (standard deviation); the 95 % interval of its mean, by
+      Student's t, is 96.95 to 97.30 %.
+    - No overfitting: on images as they are, the last weights classify 96.77 % of the training and 97.12 % of the test
+      images, which lie 0.35 points higher, beyond two standard errors of 10,000 images (0.17 points each): the training
+      images are harder. It underfits: even the training images stay below the target of 99 %, so capacity, epochs or
+      recipe limit it, not memorising.
+    - It uses 477 / 500 params, 95.4 % of the budget, nearly all of it; 23 are left.
+    - The receptive field of a cell of the last map (4 × 4) is 40 × 40 pixels, padding included, the image 28 × 28: 16
+      of the 16 cells see all of it.
+    - Changed against Frontier_2000: [bn-silu] 2 2 M c3^5 M 6 | gap fc:10 (477 params) for [bn-silu] 5 c8 M s15 s14 s14
+      s14 | gap fc:10 (1,978); in the recipe learning_rate 0.3 → 0.3989, weight_decay 5e-05 → 1.9e-06, rotation 8 →
+      1.141, scale 0.08 → 0.03833, shift 0.03 → 0.01713, shear 0.08 → 0.03035, ema 0.995 → 0.998, distill 0.6 → 1,
+      temperature 4 → 3.
+    - Over 10 shared seeds it ends 2.14 points below Frontier_2000: larger than the noise between seeds (95 % interval
+      -2.29 to -1.98 points, paired by seed, p < 0.001) and between images: 59 test images are classified correctly by
+      more of its seeds, 999 by more of Frontier_2000's (exact paired test over images, p < 0.001).
+
+    Receptive field:
+        layer       kind                output  jump  sees
+        stem.0      Conv2d 3 × 3       26 × 26     1     3
+        stage1.0    Conv2d 3 × 3       24 × 24     1     5
+        stage2.0    MaxPool2d 2 × 2    12 × 12     2     6
+        stage2.1    Conv2d 3 × 3       12 × 12     2    10
+        stage2.4    Conv2d 3 × 3       12 × 12     2    14
+        stage2.4@2  Conv2d 3 × 3       12 × 12     2    18
+        stage2.4@3  Conv2d 3 × 3       12 × 12     2    22
+        stage2.4@4  Conv2d 3 × 3       12 × 12     2    26
+        stage2.4@5  Conv2d 3 × 3       12 × 12     2    30
+        stage3.0    MaxPool2d 2 × 2      6 × 6     4    32
+        stage3.1    Conv2d 3 × 3         4 × 4     4    40
+        head.0      AdaptiveAvgPool2d    1 × 1    16    52
+        head.2      Linear                  10    16    52
+
+    Origin:
+        study       frontier/params_500, trial 10, search seed 4, validation accuracy 96.75 %
+        data        mnist; retrained on all training images, seeds 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; test read once an
+                    epoch, to report
+        network     [bn-silu] 2 2 M c3^5 M 6 | gap fc:10
+        input       pixels from 0 to 1, less 0.1307, over 0.3081
+        recipe      learning_rate=0.39893566537493247, batch_size=64, epochs=15, optimizer=sgd, momentum=0.9,
+                    nesterov=True, weight_decay=1.9002620714155535e-06, schedule=onecycle, warmup=0.2, step_size=6,
+                    gamma=0.1, rotation=1.1407799735542892, scale=0.03833178618861571, shift=0.017126199257688015,
+                    shear=0.03034842424669544, fill=0.0, flip=False, label_smoothing=0.0, ema=0.998,
+                    teacher=studies/frontier/teacher.safetensors#fdc6eca26fbb, distill=1.0, temperature=3.0
+        trained by  budgetnet 0.1.1, torch 2.15.0, numba 0.68.1, python 3.11.7, 1 thread of AMD EPYC
+        weights     Frontier_500.safetensors, of seed 0, the first, after its last epoch
+                    sha256 242cb6b61eac3d579438d01fb39bbbec9ef9a5fcb2da2fc6905505a1ae8daffe
+        evidence    Frontier_500.json, all that was recorded
+                    sha256 982cefcd2d6d94dda07a42df6bde9f017f8dd2b352d34246729f9453fee699ed
+    """
+
+    input_shape = (1, 28, 28)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, 2, 3, bias=False),  #            26 × 26, jump  1, receptive field  3
+            nn.BatchNorm2d(2),
+            nn.SiLU(),
+        )
+        self.stage1 = nn.Sequential(
+            nn.Conv2d(2, 2, 3, bias=False),  #            24 × 24, jump  1, receptive field  5
+            nn.BatchNorm2d(2),
+            nn.SiLU(),
+        )
+        shared = nn.Conv2d(3, 3, 3, padding=1, bias=False)
+        self.stage2 = nn.Sequential(
+            nn.MaxPool2d(2),  #                           12 × 12, jump  2, receptive field  6
+            nn.Conv2d(2, 3, 3, padding=1, bias=False),  # 12 × 12, jump  2, receptive field 10
+            nn.BatchNorm2d(3),
+            nn.SiLU(),
+            shared,  #                                    12 × 12, jump  2, receptive field 14
+            nn.BatchNorm2d(3),
+            nn.SiLU(),
+            shared,  #                                    12 × 12, jump  2, receptive field 18
+            nn.BatchNorm2d(3),
+            nn.SiLU(),
+            shared,  #                                    12 × 12, jump  2, receptive field 22
+            nn.BatchNorm2d(3),
+            nn.SiLU(),
+            shared,  #                                    12 × 12, jump  2, receptive field 26
+            nn.BatchNorm2d(3),
+            nn.SiLU(),
+            shared,  #                                    12 × 12, jump  2, receptive field 30
+            nn.BatchNorm2d(3),
+            nn.SiLU(),
+        )
+        self.stage3 = nn.Sequential(
+            nn.MaxPool2d(2),  #                             6 × 6, jump  4, receptive field 32
+            nn.Conv2d(3, 6, 3, bias=False),  #              4 × 4, jump  4, receptive field 40
+            nn.BatchNorm2d(6),
+            nn.SiLU(),
+        )
+        self.head = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),  #                     1 × 1, jump 16, receptive field 52
+            nn.Flatten(),
+            nn.Linear(6, 10),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 1, 28, 28) images → (N, 10) logits."""
+        x = self.stem(x)  #              (N, 2, 26, 26)
+        x = self.stage1(x)  #            (N, 2, 24, 24)
+        x = self.stage2(x)  #            (N, 3, 12, 12)
+        x = self.stage3(x)  #            (N, 6, 4, 4)
+        logits: Tensor = self.head(x)  # (N, 10)
+        return logits
