@@ -179,7 +179,7 @@ def test_several_studies_are_compared_on_one_page(study: Study, found: Survey, t
     assert text.index("Two of a kind.") < text.index("![Accuracy against parameters](pictures/frontier.svg)")
     assert found.champion is not None
     mean = f"{100 * found.champion.runs.mean:.2f} ± {100 * (found.champion.runs.std or 0):.2f}"
-    row = f"| landscape, trial 3 | 7,790 | 8,000 | 10 | {mean} | 99.32 | 99.4 %: 8 of 10 |"
+    row = f"| landscape, trial 3 | 7,790 | 8,000 | 10 | {mean} | 99.32 | 99.4 %: 8 of 10, the last 5 epochs |"
     assert text.count(row) == 2
     assert "## The winner of landscape: trial 3" in text
 
