@@ -11,7 +11,7 @@ import typer
 from budgetnet.completion import data_sets
 from budgetnet.completion import models as model_names
 from budgetnet.errors import BudgetnetError
-from budgetnet.options import DeviceOption, JsonOption, ModelsOption, TensorboardOption, announce, remark
+from budgetnet.options import DeviceOption, JsonOption, ModelsOption, RecipeOption, TensorboardOption, announce, remark
 
 if TYPE_CHECKING:
     from budgetnet.results import EpochResult
@@ -133,12 +133,7 @@ def predict(
 
 def train(
     network: Annotated[str, typer.Argument(help="A notation such as '8 12 M c12 c12 14 16', or an architecture.json.")],
-    recipe: Annotated[
-        str,
-        typer.Option(
-            help="learning_rate=0.05,ema=0.999, or a JSON or YAML file, or both; the rest keeps its defaults."
-        ),
-    ] = "",
+    recipe: RecipeOption = "",
     data: Annotated[str, typer.Option(help="As for search.", autocompletion=data_sets)] = "mnist",
     images: Annotated[
         int | None, typer.Option(help="Train on so many images, a stratified part; all by default.")

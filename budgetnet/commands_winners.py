@@ -16,6 +16,7 @@ from budgetnet.options import (
     DeviceOption,
     JsonOption,
     ModelsOption,
+    RecipeOption,
     StorageOption,
     StudyOption,
     TensorboardOption,
@@ -155,12 +156,7 @@ def _print_seed_epoch(seed: int, result: EpochResult) -> None:
 def add(
     network: Annotated[str, typer.Argument(help="A notation such as '8 12 M c12 c12 14 16', or an architecture.json.")],
     study: Annotated[str, typer.Option(help="Study that receives it; made if it is not there.")],
-    recipe: Annotated[
-        str,
-        typer.Option(
-            help="learning_rate=0.05,ema=0.999, or a JSON or YAML file, or both; the rest keeps its defaults."
-        ),
-    ] = "",
+    recipe: RecipeOption = "",
     note: Annotated[str | None, typer.Option(help="What you have to say of it; reports show it.")] = None,
     storage: StorageOption = None,
     budget: Annotated[int, typer.Option(help="Budget of a study that is made.")] = 8000,

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from math import sqrt
 
 from budgetnet.errors import ModelError
 from budgetnet.results import Confirmation
-from budgetnet.statistics import Interval, mean, mean_interval, paired_p, seeds_needed, sign_flip_p, std
+from budgetnet.statistics import Interval, mean, mean_interval, paired_p, rounding_error, seeds_needed, sign_flip_p, std
 
 LEVEL = 0.05  # of a p-value, as the intervals are 95 %
 LEAST = 3  # shared seeds; two whose differences happen to be equal seem to have no spread at all
@@ -31,8 +30,8 @@ class Comparison:
 
     @property
     def least_spread(self) -> float:
-        """Standard deviation that whole images alone give a difference: each side is rounded to one (1/12 + 1/12)."""
-        return sqrt(1 / 6) / self.images
+        """Standard deviation that whole images alone give a difference: each side is rounded to one."""
+        return rounding_error(self.images, 2)
 
     @property
     def n(self) -> int:

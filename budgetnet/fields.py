@@ -18,7 +18,7 @@ from budgetnet.expansion import piece_graph, piece_shape
 from budgetnet.graph import Graph, bare, input_shapes, shapes_of
 from budgetnet.layers import Concat, Conv, Flatten, Layer, Linear, Shape
 from budgetnet.pieces import Block, Form, Style, Transition
-from budgetnet.traced import MIXING, Attention, Elementwise, Product, Taken, TransposedConv
+from budgetnet.traced import Attention, Elementwise, Product, Taken, TransposedConv
 from budgetnet.views import Adaptive, Interval, Slide, View
 
 
@@ -188,7 +188,7 @@ def _channels(layer: Layer, entering: Sequence[Sequence[Field]], width: int) -> 
         size = len(entering[0]) // layer.groups
         parts = [_together(entering[0][first : first + size]) for first in range(0, len(entering[0]), size)]
         return [field for field in parts for _ in range(width // layer.groups)]
-    if (isinstance(layer, Taken) and layer.mixed) or (isinstance(layer, Elementwise) and layer.name in MIXING):
+    if isinstance(layer, Taken | Elementwise) and layer.mixed:
         return [_together(entering[0])] * width
     if isinstance(layer, Taken) and layer.channels is not None:
         return [entering[0][channel] for channel in layer.channels]

@@ -57,7 +57,7 @@ def written(text: str) -> dict[str, bool]:
 
 
 def is_notation(text: str) -> bool:
-    """Whether ``text`` is meant as a notation rather than as the name of a class or file: its first piece tells."""
+    """Whether ``text`` is meant as a notation, not as the name of a class or file: its end or its first piece tells."""
     if re.search(r"\.py(:\w*)?\s*$", text):
         return False
     first = re.sub(r"^\s*\[[^\]]*\]", "", text).split()

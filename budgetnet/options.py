@@ -25,6 +25,12 @@ StudyOption = Annotated[
 ]
 StorageOption = Annotated[str | None, typer.Option("--storage", help="Optuna storage URL instead of SQLite.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RecipeOption = Annotated[
+    str,
+    typer.Option(
+        "--recipe", help="learning_rate=0.05,ema=0.999, or a JSON or YAML file, or both; the rest keeps its defaults."
+    ),
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.", autocompletion=among(DEVICES))]
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", help="Training processes; by default one a core, or one a GPU. 0: none.")

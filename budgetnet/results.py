@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from math import isfinite, sqrt
+from math import isfinite
 from typing import Any
 
 from budgetnet.checked import check_fields, items, record, whole
 from budgetnet.errors import ModelError
-from budgetnet.statistics import Interval, mean, mean_interval, paired_p, std, wilson
+from budgetnet.statistics import Interval, mean, mean_interval, paired_p, rounding_error, std, wilson
 
 LAST = 5  # epochs that must all reach the target
 MOST_THREADS = 4096
@@ -259,7 +259,7 @@ class Confirmation:
 
         However equal the seeds, an accuracy of whole images is only known to sqrt(1/12) of one.
         """
-        return mean_interval(self.finals, least=sqrt(1 / 12) / self.images)
+        return mean_interval(self.finals, least=rounding_error(self.images))
 
     @property
     def clean_train(self) -> float:
@@ -294,7 +294,7 @@ class Confirmation:
 
         The same images are classified at both ends, so that only the seeds are left to chance, and rounding to images.
         """
-        rises, least = self.rises(last), sqrt(1 / 6) / self.images
+        rises, least = self.rises(last), rounding_error(self.images, 2)
         interval, p = mean_interval(rises, least=least), paired_p(rises, least=least)
         return None if interval is None or p is None else Trend(interval, p)
 

@@ -41,6 +41,11 @@ def std(values: Sequence[float]) -> float | None:
     return sqrt(fsum((value - centre) ** 2 for value in values) / (len(values) - 1))
 
 
+def rounding_error(images: int, counts: int = 1) -> float:
+    """Standard deviation that whole images alone give a fraction of them, or a sum or difference of several counts."""
+    return sqrt(counts / 12) / images
+
+
 def binomial_error(fraction: float, n: int) -> float:
     """Standard error of a fraction that was counted on ``n`` independent images."""
     return sqrt(fraction * (1 - fraction) / n)

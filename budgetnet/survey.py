@@ -169,13 +169,17 @@ def _frozen(winner: Winner) -> tuple[Path, str] | None:
     beside = winner.study.where.home.parent / "model.py"
     for path in (model_file(), *([beside] if beside.is_file() else [])):
         for name in ModelFile.read(path).classes:
-            try:
-                evidence = read_evidence(evidence_path(path, name))
-            except ModelError:
-                continue
-            origin = evidence.provenance
-            if (origin.study, origin.trial) == (winner.study.where.name, winner.trial) and (
-                evidence.architecture == winner.architecture and evidence.recipe == winner.recipe
-            ):
+            if _is_from(winner, evidence_path(path, name)):
                 return path, name
     return None
+
+
+def _is_from(winner: Winner, path: Path) -> bool:
+    """Whether the evidence at a path is of this trial, as it is now."""
+    try:
+        evidence = read_evidence(path)
+    except ModelError:
+        return False
+    origin = evidence.provenance
+    of_trial = (origin.study, origin.trial) == (winner.study.where.name, winner.trial)
+    return of_trial and (evidence.architecture, evidence.recipe) == (winner.architecture, winner.recipe)

@@ -83,6 +83,11 @@ class Elementwise(Layer):
     def in_place(self) -> bool:
         return True
 
+    @property
+    def mixed(self) -> bool:
+        """Whether every channel that comes out is made of all."""
+        return self.name in MIXING
+
 
 @dataclass(frozen=True, slots=True)
 class Taken(Layer):
