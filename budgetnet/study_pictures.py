@@ -104,7 +104,8 @@ def what_mattered(survey: Survey) -> Picture:
             f"PED-ANOVA over {len(survey.trained)} trained trials, ranked by how far they came and how accurate "
             "they were there. Line: 80 % of resampled studies; red mark: what 95 % of shuffled studies stay below. "
             f"Beyond it (green): {', '.join(beyond) or 'none'}; of {len(survey.importances)} hyperparameters about "
-            f"{len(survey.importances) / 20:.1f} pass it by chance. The sampler's own narrowing counts, too."
+            f"{len(survey.importances) / 20:.1f} pass it by chance. Where a sampler narrowed what it drew, that "
+            "counts, too."
         )
         return picture(drawn, "what_mattered", "What mattered", told)
 

@@ -39,8 +39,11 @@ class Accuracies:
         return f"{round(100 * difference, self.decimals) + 0.0:+.{self.decimals}f}"  # never -0.00
 
     def signed_interval(self, interval: Interval) -> str:
-        """``-0.02 to +0.08 points``."""
-        return f"{self.signed(interval.low)} to {self.signed(interval.high)} points"
+        """``-0.02 to +0.08 points``; with so many more decimals as show on which side of zero an end lies."""
+        ends = 100 * interval.low, 100 * interval.high
+        finer = range(self.decimals, self.decimals + 3)
+        decimals = next((d for d in finer if all(round(end, d) or not end for end in ends)), self.decimals)
+        return " to ".join(f"{round(end, decimals) + 0.0:+.{decimals}f}" for end in ends) + " points"
 
 
 def count(value: int) -> str:

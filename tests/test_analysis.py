@@ -17,6 +17,7 @@ from budgetnet.notation import parse
 from budgetnet.recipe import Recipe
 from budgetnet.results import Confirmation
 from budgetnet.sentences import Sentence
+from budgetnet.statistics import Interval
 from tests.records import MACHINE, THREE, confirmation, evidence, run
 
 
@@ -272,3 +273,17 @@ def test_no_rule_spells_out_a_digit() -> None:
 @pytest.mark.parametrize(("images", "decimals"), [(100, 2), (10_000, 2), (10_001, 3), (26_032, 3), (1, 2)])
 def test_accuracies_have_the_decimals_of_one_image(images: int, decimals: int) -> None:
     assert Accuracies(images).decimals == decimals
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (-0.0002, 0.0008, "-0.02 to +0.08 points"),
+        (-0.000029, 0.000429, "-0.003 to +0.043 points"),
+        (0.00002, 0.0005, "+0.002 to +0.050 points"),
+        (0.0, 0.0005, "+0.00 to +0.05 points"),
+        (-1e-12, 0.0005, "+0.00 to +0.05 points"),
+    ],
+)
+def test_an_interval_shows_on_which_side_of_zero_it_ends(low: float, high: float, words: str) -> None:
+    assert Accuracies(10_000).signed_interval(Interval(low, high)) == words
