@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import budgetnet
 from budgetnet.cli import app, main
 from budgetnet.errors import RecipeError
+from budgetnet.plan import Request
 from budgetnet.recipe import Recipe
 from budgetnet.single import read_recipe
 from tests.tiny import write_space
@@ -51,6 +52,39 @@ def search_arguments(folder: Path, data: Path, trials: int = 2) -> list[str]:
     space = write_space(folder)
     fixed = ["--budget", "600", "--epochs", "3", "--workers", "0", "--pruner", "none", "--device", "cpu"]
     return ["search", "--space", str(space), "--data", str(data), "--trials", str(trials), *fixed]
+
+
+class Asked(Exception):
+    """A search was asked for."""
+
+
+def test_search_hands_over_every_option(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Request] = []
+
+    def keep(request: Request) -> None:
+        asked.append(request)
+        raise Asked
+
+    monkeypatch.setattr("budgetnet.coordinator.opened", keep)
+    given = (
+        "search --budget 700 --trials 4 --space colour32 --data cifar10 --images 9 --study one --epochs 5 --max-macs 7 "
+        "--sampler gp --pruner median --seed 3 --timeout 2h --workers 5 --device cpu --hang-limit 3m --executor ray "
+        "--ray-address here:1 --job-cpus 2 --job-gpus 0.5 --storage sqlite:///a.db --quiet"
+    )
+    with pytest.raises(Asked):
+        run(monkeypatch, capsys, *given.split())
+    with pytest.raises(Asked):
+        run(monkeypatch, capsys, "search", "--quiet")
+    assert asked == [
+        Request(
+            budget=700, trials=4, space="colour32", data="cifar10", images=9, study="one", epochs=5, max_macs=7,
+            sampler="gp", pruner="median", seed=3, timeout=7200.0, workers=5, device="cpu", hang_limit=180.0,
+            executor="ray", ray_address="here:1", job_cpus=2.0, job_gpus=0.5, storage="sqlite:///a.db",
+        ),
+        Request(),
+    ]  # fmt: skip
 
 
 def test_the_whole_path_search_trials_show_freeze_rf(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from budgetnet import coordinator, samplers
 from budgetnet.architecture import Architecture
@@ -126,6 +127,24 @@ def test_a_search_trains_valid_networks_under_the_budget_and_resumes(tmp_path: P
     assert len(search(replace(request, trials=5)).records()) == len(again.records())  # nothing left to do
 
 
+def test_the_value_of_a_trial_is_the_mean_of_its_last_three_epochs(replayed: Callable[..., Search]) -> None:
+    running = replayed(Replay(lambda job, epoch: 0.5 + 0.01 * epoch**2), trials=1, epochs=6)
+    list(running.run())
+    assert running.study.records()[-1].value == pytest.approx(0.5 + 0.01 * (16 + 25 + 36) / 3)
+
+
+def test_a_limit_on_macs_holds_for_every_trial(replayed: Callable[..., Search]) -> None:
+    def macs(**options: object) -> list[int]:
+        running = replayed(Replay(rising), trials=8, **options)
+        list(running.run())
+        return sorted(record.cost.macs for record in running.study.records() if record.trained and record.cost)
+
+    free = macs()
+    limited = macs(study="limited", max_macs=free[3])
+    assert len(limited) == 8
+    assert limited[-1] <= free[3] < free[-1]
+
+
 def test_a_search_never_reads_the_test_images(tmp_path: Path, small_mnist: Path) -> None:
     arrays = dict(np.load(small_mnist))
     arrays["x_test"], arrays["y_test"] = np.zeros((2, 3)), np.zeros(1)  # unreadable as images
@@ -137,6 +156,24 @@ def test_a_search_never_reads_the_test_images(tmp_path: Path, small_mnist: Path)
 
     with pytest.raises(DataError):  # the same file, once somebody does read the test images
         load(str(spoilt)).final_splits()
+
+
+def test_halving_asks_after_2_4_and_8_of_15_epochs() -> None:
+    """Each trial is better than those before while it lasts, and falls behind all of them at an epoch of its own."""
+    study = optuna.create_study(direction="maximize", pruner=make_pruner("halving", 15))
+    ended = [epochs_of(study.ask(), 0.9 + 0.01 * number, fall) for number, fall in enumerate((99, 1, 3, 5, 9))]
+    assert ended == [15, 2, 4, 8, 15]
+
+
+def epochs_of(trial: optuna.Trial, accuracy: float, fall: int) -> int:
+    """Epochs that the pruner leaves to a trial with this accuracy before the epoch ``fall``, and 0.1 from there on."""
+    for epoch in range(1, 16):
+        trial.report(accuracy if epoch < fall else 0.1, epoch)
+        if trial.should_prune():
+            trial.study.tell(trial, state=TrialState.PRUNED)
+            return epoch
+    trial.study.tell(trial, 0.5)
+    return 15
 
 
 def test_the_same_seed_gives_the_same_trials_and_values(tmp_path: Path, small_mnist: Path) -> None:

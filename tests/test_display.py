@@ -43,6 +43,7 @@ from budgetnet.study import Settings, TrialRecord
 from budgetnet.watch import JsonLines, Lines, Quiet, put_json, watcher
 from tests.instant import Instant
 from tests.test_cli import here, run, search_arguments  # noqa: F401
+from tests.tiny import write_space
 
 LONG = parse("[@0.05] c11 c11 c11 M r18 r18 s22/2 s22 M c31 c31 c31")
 SETTINGS = Settings({"name": "tiny"}, 8000, None, None, "mnist", None, 4, 0)
@@ -169,6 +170,8 @@ def test_a_rank_among_those_that_came_as_far() -> None:
     others = [(0.90, 0.95, 0.99), (0.92,), (0.80, 0.97)]
     assert rank(trial(1, "pruned", 0.85, 0.96), others) == Rank(2, 3)  # at epoch 2 only 0.97 is better, of three
     assert rank(trial(1, "finished", 0.9, 0.9, 0.9), others) == Rank(2, 2)  # means of three epochs: 0.9 and 0.947
+    early = [(0.99, 0.99, 0.9, 0.9, 0.9)]  # ahead in the mean of all five epochs, behind in that of the last three
+    assert rank(trial(1, "finished", 0.5, 0.5, 0.95, 0.95, 0.95), early) == Rank(1, 2)
     assert rank(trial(1, "failed", 0.9), others) is None
     assert rank(trial(1, "pruned"), others) is None  # a pruned trial of somebody else's may have no curve
 
@@ -391,7 +394,9 @@ def test_json_lines_tell_every_event_and_the_result(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    code, out, err = run(monkeypatch, capsys, *search_arguments(here, small_mnist, 3), "--json-lines")
+    arguments = search_arguments(here, small_mnist, 3)
+    write_space(here, require={"receptive_field": 5, "final_map": 10})  # rejects some
+    code, out, err = run(monkeypatch, capsys, *arguments, "--json-lines")
     events = [json.loads(line) for line in out.splitlines()]
     assert (code, err) == (0, "")
     started = {event["trial"] for event in events if event["event"] == "started"}
@@ -404,12 +409,14 @@ def test_json_lines_tell_every_event_and_the_result(
         assert told[-1]["value"] == pytest.approx(sum(event["accuracy"] for event in told[1:4]) / 3)
     ended = [event for event in events if event["event"] == "ended"]
     assert Counter(event["state"] for event in ended)["finished"] == len(started) == 3
-    assert all(event["reason"] for event in ended if event["state"] == "rejected")
+    rejected = [event for event in ended if event["state"] == "rejected"]
+    assert rejected
+    assert all(event["reason"] for event in rejected)
     result = events[-1]
     assert (result["event"], result["trained"], result["trials"]) == ("result", 3, 3)
     assert {record["number"] for record in result["best"]} == started
     assert result["tally"]["finished"] == 3
-    assert sum(result["tally"]["rejected"].values()) == sum(event["state"] == "rejected" for event in ended)
+    assert sum(result["tally"]["rejected"].values()) == len(rejected)
 
 
 @pytest.mark.usefixtures("instantly")

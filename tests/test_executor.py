@@ -20,7 +20,7 @@ from budgetnet.build import build
 from budgetnet.cost import cost
 from budgetnet.errors import WorkerError
 from budgetnet.executor import MAX_DEATHS, Executor, InProcess, LocalProcesses
-from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job, Stopped
+from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job, Stopped, _splits, run_job
 from budgetnet.machine import choose_device
 from budgetnet.notation import parse
 from budgetnet.recipe import Recipe
@@ -35,8 +35,8 @@ def job(data: Path, number: int = 0, **changes: object) -> Job:
 
 
 def all_events(executor: Executor, ends: int = 1) -> Iterator[Event]:
-    """Events until ``ends`` jobs have ended; a minute at most."""
-    deadline = time.monotonic() + 60
+    """Events until ``ends`` jobs have ended; five minutes at most, for a busy machine is slow."""
+    deadline = time.monotonic() + 300
     while ends and time.monotonic() < deadline:
         for event in executor.events(1.0):
             ends -= isinstance(event, Finished | Stopped | Failed)
@@ -151,6 +151,31 @@ def test_devices_are_checked() -> None:
     assert choose_device("cpu") == "cpu"
     with pytest.raises(WorkerError, match="--device must be auto, cpu, cuda or mps, but got 'gpu'"):
         choose_device("gpu")
+
+
+def test_a_job_trains_on_as_many_images_as_it_is_told(small_mnist: Path) -> None:
+    def seen(images: int | None) -> list[int]:
+        asked = job(small_mnist, images=images)
+        _, training, evaluation = _splits(asked.data, asked.architecture.input_shape, asked.split, asked.images)
+        return [len(training), len(evaluation)]
+
+    everything, part = seen(None), seen(100)
+    assert part == [100, everything[1]]
+    assert everything[0] > 100
+
+
+@pytest.mark.parametrize(("split", "follows"), [("search", True), ("final", False)])
+def test_a_search_takes_bfloat16_where_the_hardware_has_it_and_final_training_does_not(
+    small_mnist: Path, monkeypatch: pytest.MonkeyPatch, split: str, follows: bool
+) -> None:
+    def losses(has: bool) -> list[float]:
+        monkeypatch.setattr("budgetnet.train.has_bf16", lambda device: has)
+        events = list(run_job(job(small_mnist, split=split), "cpu", lambda: False))
+        return [event.result.train_loss for event in events if isinstance(event, EpochDone)]
+
+    with_it, without = losses(True), losses(False)
+    assert len(with_it) == len(without) == 2
+    assert (with_it != without) is follows
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

@@ -402,7 +402,13 @@ def test_bf16_is_near_float32_and_leaves_float32_weights(small):
     assert half[-1].train_loss != full[-1].train_loss, "bfloat16 must have been used"
     assert half[-1].accuracy == pytest.approx(full[-1].accuracy, abs=0.05)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
-    assert isinstance(has_bf16("cpu"), bool)
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_hardware_bf16_of_a_cpu_is_what_torch_says_and_others_have_none(monkeypatch, has):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
+    assert has_bf16("cpu") is has
+    assert has_bf16("mps") is False
 
 
 def test_training_does_not_keep_a_second_copy_of_the_callers_model(small):

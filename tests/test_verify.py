@@ -37,6 +37,7 @@ from budgetnet.train import outcome, predict, ties
 from budgetnet.verify import Claim, _retrained, threads, verify
 from budgetnet.weights import read_weights
 from tests.records import confirmation
+from tests.test_cli import run as command
 
 PLAIN, RESIDUAL = "Model_1", "Model_2"  # in one file; the second is compared with the first
 NETWORKS = {PLAIN: "4 M 6", RESIDUAL: "4 r6 M s8"}
@@ -1013,3 +1014,20 @@ def test_a_file_that_ends_its_python_does_not_run_alone(tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text("raise SystemExit\n")
     with pytest.raises(ModelError, match="does not run alone"):
         answers_alone(tmp_path / "model.py", "Net", tmp_path / "none", (1, 2, 2))
+
+
+def test_the_command_exits_with_1_and_names_what_does_not_hold(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder.path)
+    folder.replace_text("Its 864 params are", "Its 864 params were")
+    code, out, _ = command(monkeypatch, capsys, "verify")  # every class with evidence
+    assert code == 1
+    assert f"{PLAIN}: holds: " in out
+    assert f"{RESIDUAL}: DOES NOT HOLD (line " in out
+    assert out.endswith("1 of 14 claims do not hold\n")
+    code, out, _ = command(monkeypatch, capsys, "verify", RESIDUAL, "--json")
+    assert code == 1
+    assert [claim["holds"] for claim in json.loads(out)[RESIDUAL]].count(False) == 1
+    code, out, _ = command(monkeypatch, capsys, "verify", PLAIN, "--retrain")
+    assert (code, out.count(f"{PLAIN}: holds: "), "DOES NOT" in out) == (0, 8, False)
