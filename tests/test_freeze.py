@@ -111,12 +111,13 @@ def test_the_file_passes_ruff(workshop: Workshop) -> None:
 @pytest.mark.parametrize(("space", "budget"), [("mnist", 8000), ("mnist", 900), ("colour32", 30_000)])
 def test_whatever_a_shipped_space_draws_can_be_frozen(workshop: Workshop, space: str, budget: int) -> None:
     """``freeze`` itself checks that the class takes the weights and answers bit for bit like the trained network."""
-    drawn = load_space(space)
+    drawn, networks = load_space(space), []
     for seed in range(20):
         with suppress(ArchitectureError, BudgetError):
-            network = drawn.draw(RandomDraw(seed)).fit(Limits(budget))
-            normalisation = {"mean": (0.5,) * network.input_shape[0], "std": (0.25,) * network.input_shape[0]}
-            workshop.freeze(network, origin=replace(PROVENANCE, budget=budget, **normalisation))
+            networks.append(drawn.draw(RandomDraw(seed)).fit(Limits(budget)))
+    for network in networks:
+        normalisation = {"mean": (0.5,) * network.input_shape[0], "std": (0.25,) * network.input_shape[0]}
+        workshop.freeze(network, origin=replace(PROVENANCE, budget=budget, **normalisation))
     file = ModelFile.read(workshop.out)
     assert len(file.classes) > 9
     for name in [name for name in file.classes if name != "Residual"]:

@@ -163,12 +163,13 @@ def test_a_report_is_the_same_again_and_clears_away_what_is_its_own_alone(
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
 
-def test_what_a_person_wrote_is_not_overwritten(study: Study, tmp_path: Path) -> None:
-    (tmp_path / "README.md").write_text("my own words")
-    with pytest.raises(StudyError, match=r"README\.md: is not a report of budgetnet's"):
+@pytest.mark.parametrize("name", ["README.md", "report.html"])
+def test_what_a_person_wrote_is_not_overwritten(study: Study, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("my own words")
+    with pytest.raises(StudyError, match=rf"{re.escape(name)}: is not a report of budgetnet's"):
         study_page(study).write(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
-    assert (tmp_path / "README.md").read_text() == "my own words"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "my own words"
 
 
 def test_several_studies_are_compared_on_one_page(study: Study, found: Survey, tmp_path: Path) -> None:

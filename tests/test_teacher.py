@@ -70,6 +70,7 @@ def test_answers_are_those_of_the_network_for_one_student_and_for_several(teache
 def test_norms_become_part_of_the_convolutions_before_them(notation: str, norms: int, tmp_path: Path) -> None:
     network = parse(notation)
     trained, path = build(network, 7), tmp_path / "taught.safetensors"
+    torch.manual_seed(0)
     for module in trained.modules():
         if isinstance(module, nn.BatchNorm2d):
             for values in (module.weight, module.bias, module.running_mean, module.running_var):
