@@ -546,3 +546,153 @@ class Frontier_500(nn.Module):
         x = self.stage3(x)  #            (N, 6, 4, 4)
         logits: Tensor = self.head(x)  # (N, 10)
         return logits
+
+
+class Frontier_3000(nn.Module):
+    """(N, 1, 28, 28) images → (N, 10) logits, 2,988 params.
+
+    Target: at least 99.4 % of the test images in every one of the last 5 of 15 epochs, with fewer than 3,000 params.
+    Whether every one of the last epochs can hold the target with a budget of 3,000 is the question of this study.
+
+    Result: 99.43 ± 0.05 % (mean ± standard deviation of the last epoch over 10 seeds, 10,000 test images).
+        params       2,988 / 3,000
+        MACs         447,539
+        activations  8,112 at the peak
+        best train   99.27 % (running figure of an epoch: changing weights, images as augmented)
+        clean train  99.45 % (mean of the last weights, images as they are)
+        best test    99.52 % (chosen on test, so it flatters)
+        lowest       99.35 % in the last 5 epochs of any seed
+        held         6 of 10 seeds
+        seed 0       99.39 99.39 99.38 99.36 99.36 % (last 5 epochs)
+        seed 1       99.38 99.39 99.41 99.41 99.41 % (last 5 epochs)
+        seed 2       99.35 99.36 99.35 99.36 99.35 % (last 5 epochs)
+        seed 3       99.43 99.43 99.43 99.42 99.42 % (last 5 epochs)
+        seed 4       99.41 99.40 99.41 99.43 99.44 % (last 5 epochs)
+        seed 5       99.39 99.43 99.43 99.44 99.43 % (last 5 epochs)
+        seed 6       99.43 99.41 99.43 99.44 99.44 % (last 5 epochs)
+        seed 7       99.46 99.45 99.50 99.48 99.47 % (last 5 epochs)
+        seed 8       99.49 99.50 99.51 99.52 99.49 % (last 5 epochs)
+        seed 9       99.51 99.49 99.49 99.51 99.50 % (last 5 epochs)
+
+    Analysis:
+    - The target held in 6 of 10 seeds (95 % Wilson interval of the share of seeds: 31.3 % to 83.2 %): whether it holds
+      depends on the seed; the lowest of the last 5 epochs is 99.35 %.
+    - Between seeds the last epoch varies by 0.05 points (standard deviation); the 95 % interval of its mean, by
+      Student's t, is 99.40 to 99.47 %.
+    - No overfitting beyond noise: on images as they are, the last weights classify 99.45 % of the training and 99.43 %
+      of the test images, 0.02 points apart, within two standard errors of 10,000 images (0.08 points each).
+    - No trend beyond the noise between seeds: mean test accuracy is 99.42 % at the first and 99.43 % at the last of the
+      5 epochs (95 % interval of the rise -0.01 to +0.02 points, paired by seed, p 0.333).
+    - Steady: no seed moved by more than 0.05 points within the last 5 epochs. Naming each seed's best epoch instead of
+      its last would flatter it by 0.02 points on average.
+    - It uses 2,988 / 3,000 params, 99.6 % of the budget, nearly all of it; 12 are left.
+    - The receptive field of a cell of the last map (6 × 6) is 36 × 36 pixels, padding included, the image 28 × 28: 4 of
+      the 36 cells see all of it.
+    - Changed against Frontier_500: [bn-silu] 5 c7 M s16 s16 s16 M s21 s20 | gap fc:10 (2,988 params) for [bn-silu] 2 2
+      M c3^5 M 6 | gap fc:10 (477); in the recipe learning_rate 0.3989 → 0.2885, weight_decay 1.9e-06 → 1.213e-06,
+      rotation 1.141 → 8.917, scale 0.03833 → 0.09419, shift 0.01713 → 0.03999, shear 0.03035 → 0.0662, distill 1 → 0.6.
+    - Over 10 shared seeds it ends 2.31 points above Frontier_500: larger than the noise between seeds (95 % interval
+      +2.12 to +2.49 points, paired by seed, p < 0.001) and between images: 1,020 test images are classified correctly
+      by more of its seeds, 38 by more of Frontier_500's (exact paired test over images, p < 0.001).
+
+    Receptive field:
+        layer      kind                output  jump  sees
+        stem.0     Conv2d 3 × 3       26 × 26     1     3
+        stage1.0   Conv2d 3 × 3       26 × 26     1     5
+        stage2.0   MaxPool2d 2 × 2    13 × 13     2     6
+        stage2.1   Conv2d 3 × 3       13 × 13     2    10
+        stage2.4   Conv2d 1 × 1       13 × 13     2    10
+        stage2.7   Conv2d 3 × 3       13 × 13     2    14
+        stage2.10  Conv2d 1 × 1       13 × 13     2    14
+        stage2.13  Conv2d 3 × 3       13 × 13     2    18
+        stage2.16  Conv2d 1 × 1       13 × 13     2    18
+        stage3.0   MaxPool2d 2 × 2      6 × 6     4    20
+        stage3.1   Conv2d 3 × 3         6 × 6     4    28
+        stage3.4   Conv2d 1 × 1         6 × 6     4    28
+        stage3.7   Conv2d 3 × 3         6 × 6     4    36
+        stage3.10  Conv2d 1 × 1         6 × 6     4    36
+        head.0     AdaptiveAvgPool2d    1 × 1    24    56
+        head.2     Linear                  10    24    56
+
+    Origin:
+        study       frontier/params_3000, trial 7, search seed 4, validation accuracy 99.34 %
+        data        mnist; retrained on all training images, seeds 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; test read once an
+                    epoch, to report
+        network     [bn-silu] 5 c7 M s16 s16 s16 M s21 s20 | gap fc:10
+        input       pixels from 0 to 1, less 0.1307, over 0.3081
+        recipe      learning_rate=0.2885135518239735, batch_size=64, epochs=15, optimizer=sgd, momentum=0.9,
+                    nesterov=True, weight_decay=1.2131624719608907e-06, schedule=onecycle, warmup=0.2, step_size=6,
+                    gamma=0.1, rotation=8.917361722517452, scale=0.09418831219973431, shift=0.039993503766015605,
+                    shear=0.0662011056559005, fill=0.0, flip=False, label_smoothing=0.0, ema=0.998,
+                    teacher=studies/frontier/teacher.safetensors#fdc6eca26fbb, distill=0.6, temperature=3.0
+        trained by  budgetnet 0.1.1, torch 2.15.0, numba 0.68.1, python 3.11.7, 1 thread of AMD EPYC
+        weights     Frontier_3000.safetensors, of seed 0, the first, after its last epoch
+                    sha256 f140c5e4b8f7d5de949fa6439a452bb4e50748b8aabefb07d3e6f215e03e52fb
+        evidence    Frontier_3000.json, all that was recorded
+                    sha256 340d98a6757cc89ea1ce37ca292a018c06e83ddb612cb35fdd4a5aac9c268fad
+    """
+
+    input_shape = (1, 28, 28)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, 5, 3, bias=False),  #                         26 × 26, jump  1, receptive field  3
+            nn.BatchNorm2d(5),
+            nn.SiLU(),
+        )
+        self.stage1 = nn.Sequential(
+            nn.Conv2d(5, 7, 3, padding=1, bias=False),  #              26 × 26, jump  1, receptive field  5
+            nn.BatchNorm2d(7),
+            nn.SiLU(),
+        )
+        self.stage2 = nn.Sequential(
+            nn.MaxPool2d(2),  #                                        13 × 13, jump  2, receptive field  6
+            nn.Conv2d(7, 7, 3, padding=1, groups=7, bias=False),  #    13 × 13, jump  2, receptive field 10
+            nn.BatchNorm2d(7),
+            nn.SiLU(),
+            nn.Conv2d(7, 16, 1, bias=False),  #                        13 × 13, jump  2, receptive field 10
+            nn.BatchNorm2d(16),
+            nn.SiLU(),
+            nn.Conv2d(16, 16, 3, padding=1, groups=16, bias=False),  # 13 × 13, jump  2, receptive field 14
+            nn.BatchNorm2d(16),
+            nn.SiLU(),
+            nn.Conv2d(16, 16, 1, bias=False),  #                       13 × 13, jump  2, receptive field 14
+            nn.BatchNorm2d(16),
+            nn.SiLU(),
+            nn.Conv2d(16, 16, 3, padding=1, groups=16, bias=False),  # 13 × 13, jump  2, receptive field 18
+            nn.BatchNorm2d(16),
+            nn.SiLU(),
+            nn.Conv2d(16, 16, 1, bias=False),  #                       13 × 13, jump  2, receptive field 18
+            nn.BatchNorm2d(16),
+            nn.SiLU(),
+        )
+        self.stage3 = nn.Sequential(
+            nn.MaxPool2d(2),  #                                          6 × 6, jump  4, receptive field 20
+            nn.Conv2d(16, 16, 3, padding=1, groups=16, bias=False),  #   6 × 6, jump  4, receptive field 28
+            nn.BatchNorm2d(16),
+            nn.SiLU(),
+            nn.Conv2d(16, 21, 1, bias=False),  #                         6 × 6, jump  4, receptive field 28
+            nn.BatchNorm2d(21),
+            nn.SiLU(),
+            nn.Conv2d(21, 21, 3, padding=1, groups=21, bias=False),  #   6 × 6, jump  4, receptive field 36
+            nn.BatchNorm2d(21),
+            nn.SiLU(),
+            nn.Conv2d(21, 20, 1, bias=False),  #                         6 × 6, jump  4, receptive field 36
+            nn.BatchNorm2d(20),
+            nn.SiLU(),
+        )
+        self.head = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),  #                                  1 × 1, jump 24, receptive field 56
+            nn.Flatten(),
+            nn.Linear(20, 10),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 1, 28, 28) images → (N, 10) logits."""
+        x = self.stem(x)  #              (N, 5, 26, 26)
+        x = self.stage1(x)  #            (N, 7, 26, 26)
+        x = self.stage2(x)  #            (N, 16, 13, 13)
+        x = self.stage3(x)  #            (N, 20, 6, 6)
+        logits: Tensor = self.head(x)  # (N, 10)
+        return logits
