@@ -30,6 +30,8 @@ from budgetnet.words import target_words, the_last
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 USUAL_EPOCHS = 15
 CROWDED = 0.25  # trials whose params differ by a smaller part than that get a panel of their own
@@ -212,9 +214,9 @@ def frontier(surveys: Sequence[Survey]) -> Picture:
         _public(axes, public)
         trained = [*finished, *(champion.record for champion in champions)]
         _scale(axes, [*map(params, trained), *(record.params for record in public)])
-        _name(axes, surveys)
         accuracy_axis(axes, "test accuracy", accuracies)
         drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        _name(drawn, axes, surveys, public)
         return picture(drawn, "frontier", "Accuracy against parameters", _told_winners(bool(public)))
 
 
@@ -231,16 +233,44 @@ def _winners(axes: Axes, champions: Sequence[Champion]) -> None:
         label = None
 
 
-def _name(axes: Axes, surveys: Sequence[Survey]) -> None:
-    """The study's name to the left of its diamond; where the axes begin there, to the right, above the joining line."""
-    axis = axes.transData + axes.transAxes.inverted()
-    for survey in surveys:
-        if survey.champion is not None:
-            where = (params(survey.champion.record), error(survey.champion.runs.mean))
-            name = survey.name.rpartition("/")[2].replace("_", " ")
-            fits = axis.transform(where)[0] > 0.2
-            offset, side = ((-8, 0), "right") if fits else ((8, 7), "left")
-            axes.annotate(name, where, offset, textcoords="offset points", fontsize=8, ha=side, va="center")
+def _name(drawn: Figure, axes: Axes, surveys: Sequence[Survey], public: Sequence[PublicRecord]) -> None:
+    """The name of each study beside its diamond, in the first place where it hides nothing, else to the left."""
+    drawn.draw_without_rendering()  # so that it is known what lies where
+    champions = [(survey.name, survey.champion) for survey in surveys if survey.champion is not None]
+    taken = [_box(axes, record.params, record.shown, record.shown) for record in public]
+    taken += [_box(axes, params(one.record), min(one.runs.finals), max(one.runs.finals)) for _, one in champions]
+    for study, champion in sorted(champions, key=lambda each: params(each[1].record)):
+        x, mean, finals = params(champion.record), champion.runs.mean, champion.runs.finals
+        places = (
+            (mean, (-8, 0), "right", "center"),
+            (mean, (8, 7), "left", "center"),
+            (max(finals), (0, 8), "center", "bottom"),
+            (min(finals), (0, -8), "center", "top"),
+        )
+        name = study.rpartition("/")[2].replace("_", " ")
+        tried = [
+            axes.annotate(name, (x, error(y)), offset, textcoords="offset points", fontsize=8, ha=side, va=edge)
+            for y, offset, side, edge in places
+        ]
+        boxes = [text.get_window_extent() for text in tried]
+        free = (at for at, box in enumerate(boxes) if not box.count_overlaps(taken) and _inside(axes, box))
+        chosen = next(free, 0)
+        taken.append(boxes[chosen])
+        for at, text in enumerate(tried):
+            if at != chosen:
+                text.remove()
+
+
+def _box(axes: Axes, x: float, low: float, high: float) -> Bbox:
+    """Where the mark of a winner or a record lies, with its whiskers, in pixels."""
+    from matplotlib.transforms import Bbox
+
+    ends = axes.transData.transform([(x, error(low)), (x, error(high))])
+    return Bbox([ends.min(0), ends.max(0)]).padded(5)
+
+
+def _inside(axes: Axes, box: Bbox) -> bool:
+    return bool(axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1 and axes.bbox.y0 < box.y0 and box.y1 < axes.bbox.y1)
 
 
 def _told_winners(public: bool) -> str:
