@@ -34,16 +34,17 @@ class Accuracies:
         """A difference without its sign: ``0.05 points``."""
         return f"{self.bare(abs(difference))} points"
 
-    def signed(self, difference: float) -> str:
+    def signed(self, difference: float, decimals: int | None = None) -> str:
         """``+0.05``."""
-        return f"{round(100 * difference, self.decimals) + 0.0:+.{self.decimals}f}"  # never -0.00
+        decimals = self.decimals if decimals is None else decimals
+        return f"{round(100 * difference, decimals) + 0.0:+.{decimals}f}"  # never -0.00
 
     def signed_interval(self, interval: Interval) -> str:
         """``-0.02 to +0.08 points``; with so many more decimals as show on which side of zero an end lies."""
-        ends = 100 * interval.low, 100 * interval.high
+        ends = interval.low, interval.high
         finer = range(self.decimals, self.decimals + 3)
-        decimals = next((d for d in finer if all(round(end, d) or not end for end in ends)), self.decimals)
-        return " to ".join(f"{round(end, decimals) + 0.0:+.{decimals}f}" for end in ends) + " points"
+        decimals = next((d for d in finer if all(round(100 * end, d) or not end for end in ends)), None)
+        return " to ".join(self.signed(end, decimals) for end in ends) + " points"
 
 
 def count(value: int) -> str:

@@ -7,7 +7,6 @@ import re
 import shutil
 import struct
 import zlib
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -246,7 +245,7 @@ def test_an_odd_tag_beside_the_orientation_does_no_harm(tmp_path: Path, digit: G
     exif = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 2) + odd + turn + b"\0\0\0\0" + b"hello\0"
     sensor = Image.fromarray(np.rot90(digit).copy())
     picture = saved(tmp_path, sensor, "picture.jpg", exif=exif)
-    with Image.open(picture) as stored, suppress(struct.error, AttributeError):  # of Pillow 12, which gives up here
+    with Image.open(picture) as stored, pytest.raises((struct.error, AttributeError)):
         ImageOps.exif_transpose(stored)
     assert off(as_mnist(picture), digit).mean < 4
 

@@ -277,6 +277,15 @@ def test_the_name_of_the_smallest_winner_stands_where_the_axes_have_room(found: 
     assert [t.get_ha() for figure in drawn for t in figure.axes[0].texts if t.get_text() == name] == ["right", "left"]
 
 
+def test_names_of_winners_with_nearly_as_many_params_do_not_lie_on_each_other(found: Survey, drawn: list[Any]) -> None:
+    assert found.champion is not None
+    near = replace(found.champion, record=replace(found.champion.record, cost=Cost(7300, 1, 1)))
+    front_pictures.frontier([found, replace(found, champion=near)])
+    name = found.name.replace("_", " ")
+    first, second = (t.get_window_extent() for t in drawn[0].axes[0].texts if t.get_text() == name)
+    assert not first.overlaps(second)
+
+
 def test_the_axis_reads_accuracy() -> None:
     with figure() as empty:
         axes = empty.subplots()
