@@ -11,7 +11,8 @@ from budgetnet.aim import Aim, read_aim
 from budgetnet.catalogue import same_data
 from budgetnet.display import percent, spark
 from budgetnet.errors import StudyError
-from budgetnet.front_pictures import frontier, over_seeds, records_of, records_table, winners_table
+from budgetnet.front_marks import records_of, records_table
+from budgetnet.frontier import frontier, over_seeds, winners_table
 from budgetnet.given import SPACE
 from budgetnet.page import Page, shown, table
 from budgetnet.results import FLOAT32, Confirmation

@@ -19,10 +19,11 @@ from budgetnet.drawing import (
     legend_below,
     picture,
 )
-from budgetnet.front_pictures import accuracy_against_params, params, reached
+from budgetnet.front_marks import params, reached
 from budgetnet.importance import LEAST
 from budgetnet.stages import stages
 from budgetnet.study import TrialRecord
+from budgetnet.study_front import accuracy_against_params
 from budgetnet.survey import Survey
 from budgetnet.words import plural, probability
 

@@ -63,7 +63,9 @@ LAYERS = {
     **dict.fromkeys(("confirm", "evidence", "facts", "analysis", "freeze", "modelfile", "source", "models"), 9),
     **dict.fromkeys(("aim", "verdicts", "winners", "verify", "standalone", "export", "classify"), 9),
     **dict.fromkeys(("report", "single", "display", "field_plot", "inspection", "generated"), 9),
-    **dict.fromkeys(("drawing", "page", "front_pictures", "study_pictures", "survey", "winner_pictures"), 9),
+    **dict.fromkeys(
+        ("drawing", "page", "survey", "front_marks", "study_front", "frontier", "study_pictures", "winner_pictures"), 9
+    ),
     **dict.fromkeys(("dashboard", "tensorboard", "doctor"), 9),
     "stages": 5,
     **dict.fromkeys(("board", "watch", "listing", "chart", "dossier"), 9),

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import budgetnet
-from budgetnet import front_pictures, report, study_pictures, winner_pictures
+from budgetnet import frontier, report, study_front, study_pictures, winner_pictures
 from budgetnet.aim import Aim
 from budgetnet.cost import Cost
 from budgetnet.data import load
@@ -76,7 +76,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         figures.append(figure)
         return Picture(name, title, told, "<svg/>")
 
-    for module in (front_pictures, study_pictures, winner_pictures):
+    for module in (frontier, study_front, study_pictures, winner_pictures):
         monkeypatch.setattr(module, "picture", keep)
     return figures
 
@@ -220,7 +220,7 @@ def test_seeds_in_another_precision_than_usual_say_so(
     champion = replace(found.champion, runs=Confirmation(tuple(swift)))
     monkeypatch.setattr(report, "survey", lambda study: replace(found, champion=champion))
     assert f"## Trial {WINNER} over 2 seeds, trained in bfloat16" in study_page(study).text.splitlines()
-    cells = [front_pictures.over_seeds(runs, Aim())[0] for runs in (usual, Confirmation(tuple(swift)), mixed)]
+    cells = [frontier.over_seeds(runs, Aim())[0] for runs in (usual, Confirmation(tuple(swift)), mixed)]
     assert cells == ["2", "2 in bfloat16", "2 in bfloat16 and float32"]
 
 
@@ -237,7 +237,7 @@ def test_a_table_keeps_bars_and_sides() -> None:
 
 
 def test_every_finished_trial_stands_at_its_params_and_accuracy(found: Survey, drawn: list[Any]) -> None:
-    front_pictures.accuracy_against_params(found)
+    study_front.accuracy_against_params(found)
     panels = drawn[0].axes
     assert len(panels) == 2
     assert panels[0].get_xlim()[0] == 0
@@ -249,7 +249,7 @@ def test_every_finished_trial_stands_at_its_params_and_accuracy(found: Survey, d
 
 
 def test_winners_of_several_studies_stand_at_their_test_accuracy(found: Survey, drawn: list[Any]) -> None:
-    front_pictures.frontier([found])
+    frontier.frontier([found])
     assert found.champion is not None
     runs = found.champion.runs
     (container,) = drawn[0].axes[0].containers
@@ -263,7 +263,7 @@ def test_a_winner_that_was_added_by_hand_is_in_the_picture_too(found: Survey, dr
     assert found.champion is not None
     large = replace(found.champion.record, cost=Cost(2_000_000, 1, 1))
     alone = replace(found, records=(), champion=replace(found.champion, record=large))
-    front_pictures.frontier([alone])
+    frontier.frontier([alone])
     low, high = drawn[0].axes[0].get_xlim()
     assert low < 697 < 2_000_000 < high  # and the smallest public record
 
@@ -271,8 +271,8 @@ def test_a_winner_that_was_added_by_hand_is_in_the_picture_too(found: Survey, dr
 def test_the_name_of_the_smallest_winner_stands_where_the_axes_have_room(found: Survey, drawn: list[Any]) -> None:
     assert found.champion is not None
     small = replace(found.champion, record=replace(found.champion.record, cost=Cost(650, 1, 1)))
-    front_pictures.frontier([found])
-    front_pictures.frontier([replace(found, champion=small)])
+    frontier.frontier([found])
+    frontier.frontier([replace(found, champion=small)])
     name = found.name.replace("_", " ")
     assert [t.get_ha() for figure in drawn for t in figure.axes[0].texts if t.get_text() == name] == ["right", "left"]
 
@@ -280,7 +280,7 @@ def test_the_name_of_the_smallest_winner_stands_where_the_axes_have_room(found: 
 def test_names_of_winners_with_nearly_as_many_params_do_not_lie_on_each_other(found: Survey, drawn: list[Any]) -> None:
     assert found.champion is not None
     near = replace(found.champion, record=replace(found.champion.record, cost=Cost(7300, 1, 1)))
-    front_pictures.frontier([found, replace(found, champion=near)])
+    frontier.frontier([found, replace(found, champion=near)])
     name = found.name.replace("_", " ")
     first, second = (t.get_window_extent() for t in drawn[0].axes[0].texts if t.get_text() == name)
     assert not first.overlaps(second)
