@@ -10,6 +10,7 @@ from math import inf
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -24,10 +25,10 @@ Piece = Callable[[Tensor], Tensor]
 def fused(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Within, a plain ``nn.Sequential`` runs (ReLU) BatchNorm (ReLU) (Dropout), or BatchNorm SiLU, as one operation.
 
-    Max pooling and dropout alone have kernels too, as has SiLU behind a convolution where no gradient is needed, and
-    grouped convolutions that oneDNN has no fast bfloat16 code for stay in float32. The mathematics is that of the
-    layers; dropout's random numbers are not torch's, but seeded by its generator. Hooks of these layers are not called.
-    Elsewhere than on a CPU nothing changes.
+    Max pooling and dropout alone have kernels too, as has SiLU behind a convolution where no gradient is needed;
+    grouped convolutions that oneDNN has no fast bfloat16 code for stay in float32, and strided 1x1 ones, where it may crash,
+    become others. The mathematics is that of the layers; dropout's random numbers are not torch's, but seeded by
+    its generator. Hooks of these layers are not called. Elsewhere than on a CPU nothing changes.
     """
     sequences = [m for m in model.modules() if isinstance(m, nn.Sequential) and _is_plain(m)]
     if device.type != "cpu":
@@ -68,6 +69,8 @@ def _pieces(layers: nn.Sequential) -> Iterator[Piece]:
             yield _Dropout(layer)
         elif isinstance(layer, nn.MaxPool2d) and _is_pool(layer):
             yield _MaxPool(layer)
+        elif isinstance(layer, nn.Conv2d) and _is_strided_point(layer):
+            yield _StridedPoint(layer)
         elif isinstance(layer, nn.Conv2d) and _is_slow_in_bfloat16(layer):
             yield _Float32(layer)
         elif _is_silu(layer) and type(made) is nn.Conv2d and not made._forward_hooks:
@@ -101,6 +104,11 @@ def _is_pool(layer: nn.MaxPool2d) -> bool:
     size = layer.kernel_size
     plain = (layer.stride, layer.padding, layer.dilation, layer.ceil_mode, layer.return_indices)
     return type(layer) is nn.MaxPool2d and isinstance(size, int) and plain == (size, 0, 1, False, False)
+
+
+def _is_strided_point(layer: nn.Conv2d) -> bool:
+    plain = layer.kernel_size == (1, 1) and layer.padding == (0, 0)
+    return type(layer) is nn.Conv2d and plain and max(layer.stride) > 1
 
 
 def _is_slow_in_bfloat16(layer: nn.Conv2d) -> bool:
@@ -284,6 +292,24 @@ class _MaxPoolFunction(torch.autograd.Function):
         dx = torch.empty_like(x, memory_format=torch.channels_last)
         kernels.max_pool_backward(_cells(x), _cells(y), _cells(dy), _cells(dx), ctx.size)
         return dx, None
+
+
+@dataclass(frozen=True)
+class _StridedPoint:
+    """A strided 1x1 convolution, as one of stride 1 of the cells that it sees.
+
+    Channels last, oneDNN's own writes past its workspace in the backward pass where the input has few channels (issue
+    6035 of oneDNN): a crash, or memory that is wrong.
+    """
+
+    layer: nn.Conv2d
+
+    def __call__(self, x: Tensor) -> Tensor:
+        layer, (down, across) = self.layer, self.layer.stride
+        if x.ndim != 4:
+            return layer(x)  # type: ignore[no-any-return]
+        seen = x[:, :, ::down, ::across].contiguous(memory_format=torch.channels_last)
+        return F.conv2d(seen, layer.weight, layer.bias, groups=layer.groups)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import subprocess
+import sys
 from contextlib import nullcontext
 
 import numpy as np
@@ -984,3 +986,40 @@ def test_without_a_directory_for_machine_code_the_kernels_compile_all_the_same(m
 
     monkeypatch.setattr(kernels.numba, "njit", njit)
     assert kernels._compiled(lambda x: 2 * x)(21) == 42
+
+
+# --- strided 1x1 convolutions, in which oneDNN crashes: in a process of their own -------------------------------------
+
+POINTS = """
+import copy
+import torch
+from torch import nn
+from budgetnet.fused import fused
+
+device = torch.device("cpu")
+for channels in range(1, 17):
+    for stride, groups in ((2, 1), ((1, 2), 1), (3, 1), (2, channels)):
+        layer = nn.Conv2d(channels, 8 * groups, 1, stride, groups=groups)
+        wide = copy.deepcopy(layer).double()
+        x = torch.randn(64, channels, 26, 26 if groups == 1 else 25)
+        dy = torch.randn_like(layer(x))
+        results = []
+        for each, map in ((nn.Sequential(layer).to(memory_format=torch.channels_last), x), (wide, x.double())):
+            map = map.contiguous(memory_format=torch.channels_last if map is x else torch.contiguous_format)
+            map.requires_grad_()
+            for _ in range(3):  # writing past its memory may go well once
+                with fused(each, device):
+                    y = each(map)
+                each.zero_grad()
+                map.grad = None
+                y.backward(dy.to(y.dtype))
+            results.append([y, map.grad, *(parameter.grad for parameter in each.parameters())])
+        for ours, theirs in zip(*results, strict=True):
+            torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-4 * float(theirs.detach().abs().max()))
+print("all alike")
+"""
+
+
+def test_strided_points_are_torchs_and_do_not_crash():
+    done = subprocess.run([sys.executable, "-c", POINTS], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "all alike\n", "")
