@@ -6,6 +6,7 @@ themselves come from ``budget.fit``, so every candidate that is trained is under
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import floor
@@ -189,12 +190,16 @@ class SearchSpace(_Strict):
         """
         fullest = max(float(str(end)) for end in self.network.fill.ends())
         narrowest: list[Cost] = []
-        for network in self._narrowest():
+        causes: Counter[str] = Counter()
+        for network in self._narrowest(causes):
             narrowest.append(cost(network))
             if limits.filled(fullest).allow(narrowest[-1]):
                 return
         if not narrowest:
-            raise SpaceError(f"space {self.name}: none of {DRAWS:,} random shapes is a valid network; see require")
+            ((cause, count),) = causes.most_common(1)
+            raise SpaceError(
+                f"space {self.name}: none of {DRAWS:,} random shapes is a valid network; {count:,} times: {cause}"
+            )
         params, macs = min(c.params for c in narrowest), min(c.macs for c in narrowest)
         budget = f"--budget {limits.budget:,}" + ("" if limits.max_macs is None else f" --max-macs {limits.max_macs:,}")
         least = (
@@ -206,16 +211,21 @@ class SearchSpace(_Strict):
             least += f"; the fewest activations are {min(c.peak_activations for c in narrowest):,}"
         raise BudgetError(f"{budget}: no network of the space {self.name} can meet it; {least}")
 
-    def _narrowest(self) -> Iterator[Architecture]:
-        """Valid networks of DRAWS random shapes, all widths 1: nothing of these shapes is smaller."""
+    def _narrowest(self, causes: Counter[str]) -> Iterator[Architecture]:
+        """Valid networks of DRAWS random shapes, all widths 1: nothing of these shapes is smaller; why others are none
+        is counted in ``causes``."""
         for seed in range(DRAWS):
             try:
                 template = self.draw(RandomDraw(seed)).template
                 network = template.with_widths([1] * len(template.blocks))
-                if self.shortcoming(network) is None:
-                    yield network
-            except ArchitectureError:
+                missed = self.shortcoming(network)
+            except ArchitectureError as error:
+                causes[str(error)] += 1
                 continue
+            if missed is None:
+                yield network
+            else:
+                causes[missed[1]] += 1
 
     def to_plain(self) -> dict[str, Any]:
         """All that can be drawn, as plain data in one normal form; what two spaces are compared by."""

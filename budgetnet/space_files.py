@@ -77,7 +77,8 @@ def _check_start(space: SearchSpace, start: Mapping[str, Any]) -> None:
         if set(start) <= asked:
             return
     unknown = sorted(set(start) - asked)
-    raise ValueError(f"{unknown[0]}: nothing of this name is drawn; there are {', '.join(sorted(asked))}")
+    known = f"there are {', '.join(sorted(asked))}" if asked else "the space draws nothing"
+    raise ValueError(f"{unknown[0]}: nothing of this name is drawn; {known}")
 
 
 def _find(spec: str) -> Path:

@@ -17,6 +17,7 @@ from budgetnet.budget import Limits
 from budgetnet.cost import cost
 from budgetnet.dimension import Dimension, RandomDraw
 from budgetnet.errors import ArchitectureError, BudgetError, SpaceError
+from budgetnet.files import parse_yaml
 from budgetnet.layers import AdaptivePool
 from budgetnet.notation import write
 from budgetnet.space import SearchSpace
@@ -208,6 +209,37 @@ def test_yaml_that_its_reader_stumbles_over_is_one_line(tmp_path: Path, text: st
     with pytest.raises(SpaceError, match=r"broken\.yaml: is not YAML: ") as caught:
         load_space(str(broken))
     assert "\n" not in str(caught.value)
+
+
+def test_a_key_that_stands_twice_is_no_choice_of_the_last(tmp_path: Path) -> None:
+    twice = tmp_path / "twice.yaml"
+    twice.write_text(yaml.safe_dump(TINY) + "recipe: {batch_size: 32}\n")
+    line = len(twice.read_text().splitlines())
+    with pytest.raises(SpaceError, match=rf"twice\.yaml: is not YAML: line {line} says recipe again$"):
+        load_space(str(twice))
+    merged = "a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\nc: [&d {<<: *a, y: 4}, {<<: *d, x: 5}]"
+    assert parse_yaml(merged) == {
+        "a": {"x": 1, "y": 2},
+        "b": {"x": 3, "y": 2},
+        "c": [{"x": 1, "y": 4}, {"x": 5, "y": 4}],
+    }
+
+
+def test_a_space_without_a_network_says_what_is_wrong_with_most_of_them() -> None:
+    network = {**TINY["network"], "stages": [{"depth": 1, "kernel": 4, "padding": "same"}]}
+    with pytest.raises(SpaceError) as caught:
+        parse_space({**TINY, "network": network}, "tiny.yaml").check_reachable(Limits(600))
+    told = "space tiny: none of 3,000 random shapes is a valid network; 3,000 times: "
+    assert str(caught.value).startswith(told)
+    assert "padding 'same' needs odd kernels" in str(caught.value)
+    with pytest.raises(SpaceError, match=r"; [\d,]+ times: receptive field \d+ below 99$"):
+        parse_space({**TINY, "require": {"receptive_field": 99}}, "tiny.yaml").check_reachable(Limits(600))
+
+
+def test_a_start_of_a_space_that_draws_nothing() -> None:
+    fixed = {"name": "fixed", "network": {"stages": [{"depth": 1}]}, "start": {"stem.width": 0.5}}
+    with pytest.raises(SpaceError, match=r"stem\.width: nothing of this name is drawn; the space draws nothing$"):
+        parse_space(fixed, "fixed.yaml")
 
 
 def test_yaml_tags_are_not_executed(tmp_path: Path) -> None:
