@@ -44,6 +44,8 @@ def load(spec: str = "mnist", *, image_shape: Shape | None = None) -> DataSet:
 
 
 def _load(spec: str, image_shape: Shape | None) -> DataSet:
+    if not spec.strip():
+        raise DataError("data: must name a data set, a folder or an .npz file, but is empty")
     name, path = known_name(spec), expanded(spec)
     if name == "mnist":
         return _mnist()

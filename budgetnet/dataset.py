@@ -149,8 +149,19 @@ def described(
         raise DataError(f"{name}: needs at least 2 classes, but has {count}")
     if labels > count:
         raise DataError(f"{name}: labels must be below {count}, the number of names, but one is {labels - 1}")
-    shape = (channels, height, width)
+    if labels > len(split):
+        raise DataError(f"{name}: labels must be below {len(split):,}, the number of images, but one is {labels - 1:,}")
+    shape, notes = (channels, height, width), (*notes, *_unseen(name, split.labels, count))
     return DataSet(name, shape, count, mean, std, training, test, class_names=class_names, notes=notes)
+
+
+def _unseen(name: str, labels: Tensor, count: int) -> tuple[str, ...]:
+    """What is to be said of classes without a training image: nothing where there are none."""
+    missing = np.flatnonzero(torch.bincount(labels, minlength=count).numpy() == 0).tolist()
+    if not missing:
+        return ()
+    told = ", ".join(map(str, missing[:5])) + (" …" if len(missing) > 5 else "")
+    return (f"{name}: {count - len(missing):,} of {count:,} classes have training images, but not {told}",)
 
 
 def divided(name: str, whole: Callable[[], Split], *, class_names: tuple[str, ...] = ()) -> DataSet:

@@ -26,8 +26,8 @@ def fused(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Within, a plain ``nn.Sequential`` runs (ReLU) BatchNorm (ReLU) (Dropout), or BatchNorm SiLU, as one operation.
 
     Max pooling and dropout alone have kernels too, as has SiLU behind a convolution where no gradient is needed;
-    grouped convolutions that oneDNN has no fast bfloat16 code for stay in float32, and strided 1x1 ones, where it may crash,
-    become others. The mathematics is that of the layers; dropout's random numbers are not torch's, but seeded by
+    grouped convolutions that oneDNN has no fast bfloat16 code for stay in float32, and strided 1x1 ones, where it can
+    crash, become others. The mathematics is that of the layers; dropout's random numbers are not torch's, but seeded by
     its generator. Hooks of these layers are not called. Elsewhere than on a CPU nothing changes.
     """
     sequences = [m for m in model.modules() if isinstance(m, nn.Sequential) and _is_plain(m)]

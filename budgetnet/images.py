@@ -21,7 +21,7 @@ from budgetnet.errors import DataError
 from budgetnet.layers import Shape
 
 ORIENTATION = 0x0112  # the EXIF tag
-GRAY_MODES = {"1", "L", "LA", "I", "I;16", "F"}
+GRAY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
 BILINEAR = 2  # PIL's Resampling.BILINEAR, which averages where it shrinks
 LARGEST = 96  # pixels of the longer side, where nobody says the size
 
@@ -75,6 +75,7 @@ def from_pictures(
     test: Callable[[], Pictures] | None,
     image_shape: Shape | None,
     class_names: tuple[str, ...] = (),
+    notes: tuple[str, ...] = (),
 ) -> DataSet:
     """A data set of pictures, all as ``image_shape`` (C, H, W), by default as ``common_shape`` finds; those of the test
     part, by default a fixed sixth, stay shut until they are asked for. Raises DataError."""
@@ -82,15 +83,15 @@ def from_pictures(
         held = holdout_indices(torch.tensor(training.labels, dtype=torch.int64)).tolist()
         shut = training.take(held)
         rest = training.take(sorted(set(range(len(training))) - set(held)))
-        return from_pictures(name, rest, lambda: shut, image_shape, class_names)
+        return from_pictures(name, rest, lambda: shut, image_shape, class_names, notes)
     shape = tuple(image_shape) if image_shape is not None else common_shape(training)
-    split, sizes = _as_split(training, shape)
+    split, told = _as_split(training, shape)
     return described(
         name,
         lambda: split,
         cache(lambda: _as_split(test(), shape)[0]),
         class_names=class_names,
-        notes=_resizing(name, sizes, shape[1:]),
+        notes=tuple(f"{name}: {note}" for note in (*notes, *told)),
     )
 
 
@@ -115,24 +116,28 @@ def _size(image: Any) -> Size:
     return (image.width, image.height) if turned else (image.height, image.width)
 
 
-def _as_split(pictures: Pictures, shape: Shape) -> tuple[Split, Counter[Size]]:
-    """The pictures as an array, and how many had which size."""
+def _as_split(pictures: Pictures, shape: Shape) -> tuple[Split, tuple[str, ...]]:
+    """The pictures as an array, and what is to be said of how they were made alike."""
     if shape[0] not in (1, 3):
         first = pictures.named(0) if len(pictures) else pictures.place
         raise DataError(f"{first}: images of a folder must have 1 or 3 channels, but {shape[0]} were asked for")
     _check_room(len(pictures), shape, pictures.place)
     images = torch.empty((len(pictures), *shape), dtype=torch.uint8)
     sizes: Counter[Size] = Counter()
+    clear = 0
     for index in range(len(pictures)):
         with pictures.opened(index) as image:
             sizes[_size(image)] += 1
+            clear += image.has_transparency_data
             images[index] = _pixels(image, shape)
-    return checked_split(images, torch.tensor(pictures.labels, dtype=torch.int64), pictures.place), sizes
+    split = checked_split(images, torch.tensor(pictures.labels, dtype=torch.int64), pictures.place)
+    return split, (*_resizing(sizes, shape[1:]), *_transparency(clear, len(pictures)))
 
 
 def _pixels(image: Any, shape: Shape) -> Tensor:
     """One image as (C, H, W), resized bilinearly where its size differs."""
-    converted = upright(image).convert("L" if shape[0] == 1 else "RGB")
+    visible, _ = opaque(upright(image))
+    converted = visible.convert("L" if shape[0] == 1 else "RGB")
     if (converted.height, converted.width) != shape[1:]:
         converted = converted.resize((shape[2], shape[1]), resample=BILINEAR)
     return torch.from_numpy(np.array(converted, np.uint8).reshape(shape[1], shape[2], shape[0]).transpose(2, 0, 1))
@@ -152,7 +157,7 @@ def _check_room(count: int, shape: Shape, place: str) -> None:
         )
 
 
-def _resizing(name: str, sizes: Counter[Size], wanted: Sequence[int]) -> tuple[str, ...]:
+def _resizing(sizes: Counter[Size], wanted: Sequence[int]) -> tuple[str, ...]:
     """What is to be said of the sizes: nothing where all are as they should be."""
     others = sorted((size for size in sizes if size != tuple(wanted)), key=lambda size: (size[0] * size[1], size))
     if not others:
@@ -160,9 +165,16 @@ def _resizing(name: str, sizes: Counter[Size], wanted: Sequence[int]) -> tuple[s
     resized = sum(sizes[size] for size in others)
     ends = " … ".join(f"{height}×{width}" for height, width in dict.fromkeys((others[0], others[-1])))
     return (
-        f"{name}: {resized:,} of {sizes.total():,} training images were resized from {ends} "
+        f"{resized:,} of {sizes.total():,} training images were resized from {ends} "
         f"to {times(wanted)} pixels (height × width)",
     )
+
+
+def _transparency(clear: int, count: int) -> tuple[str, ...]:
+    """What is to be said of transparent pictures."""
+    if not clear:
+        return ()
+    return (f"{clear:,} of {count:,} training images are transparent: dark ink was laid on white, light ink on black",)
 
 
 @contextmanager
@@ -212,3 +224,18 @@ def upright(image: Any) -> Any:
     values = np.asarray(image, np.float32)  # modes of 16 bits ("I" too), or of floating point
     top = 65535 if image.mode[0] == "I" else 1 if values.max() <= 1 else 255
     return Image.fromarray(np.rint((values / top).clip(0, 1) * 255).astype(np.uint8))
+
+
+def opaque(image: Any) -> tuple[Any, str | None]:
+    """The picture without transparency, and the page that is seen where it was clear: white under dark ink, black under
+    light ink; None where nothing was."""
+    from PIL import Image
+
+    if not image.has_transparency_data:
+        return image, None
+    picture = image.convert("RGBA")
+    *_, alpha = (np.asarray(band, np.float32) for band in picture.split())
+    brightness = float((np.asarray(picture.convert("L"), np.float32) * alpha).sum() / max(float(alpha.sum()), 1.0))
+    page = "black" if brightness > 127 else "white"
+    laid = Image.alpha_composite(Image.new("RGBA", picture.size, page), picture)
+    return laid.convert("RGB"), page

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from budgetnet.errors import DataError
-from budgetnet.images import open_image, upright
+from budgetnet.images import opaque, open_image, upright
 from budgetnet.layers import Shape
 
 SIDE, DIGIT = 28, 20  # MNIST's digits were scaled to fit a box of 20 × 20 pixels, then centred by mass in 28 × 28
@@ -43,8 +43,9 @@ def read_picture(path: Path, shape: Shape, mean: tuple[float, ...], *, digit: bo
     if channels not in (1, 3):
         raise DataError(f"{path}: a picture has 1 or 3 channels, but the network wants {channels}")
     with open_image(path) as file:
-        image, notes = _opaque(upright(file))
+        image, page = opaque(upright(file))
         image = image.convert("L" if channels == 1 else "RGB")
+    notes = [f"laid on {page}"] if page else []
     size = f"{image.height} × {image.width} pixels"
     if channels == 3:
         if (image.height, image.width) != (height, width):
@@ -59,20 +60,6 @@ def read_picture(path: Path, shape: Shape, mean: tuple[float, ...], *, digit: bo
         pixels = _like_mnist(pixels, height, width) if digit else _resized(pixels, height, width)
         notes.append(f"{'cropped to its ink and centred, as MNIST was,' if digit else 'resized'} from {size}")
     return Picture(torch.from_numpy(np.rint(pixels.clip(0, 1) * 255).astype(np.uint8))[None], tuple(notes))
-
-
-def _opaque(image: Any) -> tuple[Any, list[str]]:
-    """The picture without transparency: what is clear shows a page, white under dark ink, black under light ink."""
-    from PIL import Image
-
-    if not image.has_transparency_data:
-        return image, []
-    picture = image.convert("RGBA")
-    *_, alpha = (np.asarray(band, np.float32) for band in picture.split())
-    brightness = float((np.asarray(picture.convert("L"), np.float32) * alpha).sum() / max(float(alpha.sum()), 1.0))
-    page = "black" if brightness > 127 else "white"
-    laid = Image.alpha_composite(Image.new("RGBA", picture.size, page), picture)
-    return laid.convert("RGB"), [f"laid on {page}"]
 
 
 def _light(pixels: Grey) -> bool:

@@ -16,6 +16,7 @@ from budgetnet import data, dataset, files, images
 from budgetnet.data import load
 from budgetnet.dataset import Split, holdout_indices, stratified_indices
 from budgetnet.errors import DataError
+from budgetnet.picture import read_picture
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -359,8 +360,10 @@ def test_class_folders_with_a_test_set(tmp_path):
     training, test = found.final_splits()
     assert training.images[:, 0, 0, 0].tolist() == [*range(12), *range(100, 112)]
     assert test.images.shape == (4, 1, 6, 8), "resized to the shape of training"
+    assert found.notes == ()
     shutil.rmtree(tmp_path / "test")
     again = load(str(tmp_path))
+    assert again.notes == (f"{tmp_path}: there is no test/, which confirm and freeze will need",)
     assert [len(split) for split in again.search_splits()] == [20, 4]
     with pytest.raises(DataError, match=r"test: must be a folder of class folders, but is not there"):
         again.final_splits()
@@ -376,6 +379,85 @@ def test_class_folders_without_a_test_set_give_up_a_fixed_sixth_unread(tmp_path)
     assert torch.equal(found.training().images, training.images)
     with pytest.raises(DataError, match=r"\.png: cannot be read as an image: "):
         found.final_splits()
+
+
+def test_what_is_wrong_with_the_files_of_a_test_set_is_said_before_anything_is_trained(tmp_path):
+    class_folders(tmp_path / "train", 4)
+    class_folders(tmp_path / "test", 2)
+    opened = tmp_path / "test" / "dog" / "00.png"
+    opened.write_bytes(b"not opened, so not known")
+    load(str(tmp_path))
+    opened.write_bytes(b"")
+    with pytest.raises(DataError, match=r"test/dog/00\.png: cannot be read as an image: it is empty$"):
+        load(str(tmp_path))
+    opened.unlink()
+    opened.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"test/dog/00\.png: cannot be read as an image: No such file or directory$"):
+        load(str(tmp_path))
+    opened.unlink()
+    opened.mkdir()
+    _, test = load(str(tmp_path)).final_splits()
+    assert test.labels.tolist() == [0, 0, 1]
+
+
+def test_files_that_are_no_images_by_their_names_and_parts_that_are_not_read_are_named(tmp_path):
+    class_folders(tmp_path / "train", 4)
+    class_folders(tmp_path / "test", 2)
+    class_folders(tmp_path / "val", 2)
+    (tmp_path / "train" / "cat" / "00.png").rename(tmp_path / "train" / "cat" / "00.heic")
+    (tmp_path / "train" / "cat" / "words").write_text("no image")
+    (tmp_path / "train" / "cat" / ".hidden").write_text("no image")
+    save(tmp_path / "train" / "dog" / "09.jpg", (8, 6), 100)
+    (tmp_path / "train" / "dog" / "09.jpg").rename(tmp_path / "train" / "dog" / "09.jfif")
+    found = load(str(tmp_path))
+    assert [len(split) for split in found.final_splits()] == [8, 4]
+    assert found.notes == (
+        f"{tmp_path}: 2 files left out, by the name no image (.heic, words)",
+        f"{tmp_path}: val/ is not read; a fixed sixth of train/ is for validation",
+    )
+
+
+def test_train_may_be_a_class_of_trains(tmp_path):
+    class_folders(tmp_path, 6, classes=("bus", "train"))
+    assert load(str(tmp_path)).class_names == ("bus", "train")
+    shutil.rmtree(tmp_path / "bus")
+    class_folders(tmp_path, 6, classes=("test",))  # a division without classes, not two classes
+    with pytest.raises(DataError, match=r"train: needs at least 2 class folders \(or IDX files\), but has 0$"):
+        load(str(tmp_path))
+
+
+@pytest.mark.parametrize(("ink", "mode", "seen"), [(0, "RGBA", [255, 0]), (255, "RGBA", [0, 255]), (0, "LA", [255, 0])])
+def test_transparent_pictures_are_trained_on_as_they_are_predicted(tmp_path, ink, mode, seen):
+    class_folders(tmp_path, 6)
+    drawn = Image.new(mode, (8, 6), (0,) * len(mode))
+    drawn.putpixel((3, 2), (*[ink] * (len(mode) - 1), 255))
+    for path in tmp_path.glob("cat/*.png"):
+        drawn.save(path)
+    found = load(str(tmp_path))
+    training = found.training()
+    assert found.notes == (
+        f"{tmp_path}: 5 of 10 training images are transparent: dark ink was laid on white, light ink on black",
+    )
+    assert training.images[0, 0, 2, 2:4].tolist() == seen
+    shown = read_picture(path, found.input_shape, (0.5,) * found.input_shape[0])
+    assert torch.equal(shown.pixels, training.images[0])
+
+
+def test_labels_without_an_image_are_named_and_their_number_has_a_bound(tmp_path):
+    images = np.zeros((12, 5, 5), np.uint8)
+    np.savez(tmp_path / "from_one.npz", x_train=images, y_train=[1, 2, 3] * 4)
+    (note,) = load(str(tmp_path / "from_one.npz")).notes
+    assert note == f"{tmp_path / 'from_one.npz'}: 3 of 4 classes have training images, but not 0"
+    np.savez(tmp_path / "far.npz", x_train=images, y_train=[1, 2, 300_000] * 4)
+    with pytest.raises(DataError, match=r"labels must be below 10, the number of images, but one is 300,000$"):
+        load(str(tmp_path / "far.npz"))
+
+
+def test_an_empty_name_is_no_folder(tmp_path, monkeypatch):
+    class_folders(tmp_path, 6)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"^data: must name a data set, a folder or an \.npz file, but is empty$"):
+        load(" ")
 
 
 def test_folders_take_the_commonest_size_colour_if_any_is_and_a_size_asked_for(tmp_path):
@@ -403,7 +485,7 @@ def test_wrong_folders(tmp_path):
     class_folders(tmp_path, 6)
     (tmp_path / "eel").mkdir()
     (tmp_path / "eel" / "._00.png").write_bytes(b"what a Mac leaves beside a file")
-    with pytest.raises(DataError, match=r"eel: a class folder must hold images \(\.bmp, .*, \.webp\), but has none$"):
+    with pytest.raises(DataError, match=r"eel: a class folder must hold images \(\.avif, .*, \.webp\), but has none$"):
         load(str(tmp_path))
 
 
