@@ -263,9 +263,11 @@ def test_a_file_where_the_folder_should_be(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="file size limits as on POSIX")
-def test_a_full_disk_ends_the_search_in_one_line_and_keeps_the_study(here: Path, small_mnist: Path) -> None:
-    arguments = search_arguments(here, small_mnist, trials=1)
-    subprocess.run([sys.executable, "-m", "budgetnet", *arguments], check=True, capture_output=True)
+def test_a_full_disk_ends_the_search_in_one_line_and_keeps_the_study(
+    here: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, _ = run(monkeypatch, capsys, *search_arguments(here, small_mnist, trials=1))
+    assert code == 0
     size = (here / "studies" / "tiny-600" / "study.db").stat().st_size
     more = search_arguments(here, small_mnist, trials=60)
     script = (  # no file of the process may grow: what SQLite then meets is what it meets on a full disk

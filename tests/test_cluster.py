@@ -133,7 +133,7 @@ def test_paths_do_not_depend_on_the_folder_of_a_worker(tmp_path: Path, monkeypat
 def run_python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", "-c", code, *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=150, env={**os.environ, **environment}, check=False
+        command, capture_output=True, text=True, timeout=300, env={**os.environ, **environment}, check=False
     )
 
 
@@ -176,7 +176,7 @@ assert signal.getsignal(signal.SIGTERM) == before[0] and not changed & {"RAY_USA
 
 @pytest.mark.slow
 def test_a_cluster_of_this_machine_starts_trains_and_is_gone_in_silence(small_mnist: Path, ray_folder: Path) -> None:
-    done = run_python(LOCAL, str(small_mnist), RAY_TMPDIR=str(ray_folder))
+    done = run_python(LOCAL, str(small_mnist), RAY_TMPDIR=str(ray_folder), RAY_worker_niceness="0")
     assert (done.stdout, done.stderr) == ("Finished(job=7) 1\n", "")
     assert not [line for line in processes().values() if str(ray_folder) in line[1]]
 
@@ -215,6 +215,7 @@ def machines(ray_folder: Path) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", str(ray_folder))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")  # by default workers give way to whatever else runs: to other tests
         patch.delenv("RAY_ADDRESS", raising=False)
         started = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": HEALTH})
         try:
@@ -231,8 +232,8 @@ def machines(ray_folder: Path) -> Iterator[Any]:
 
 
 def gone(pids: set[int]) -> dict[int, tuple[int, str]]:
-    """Those of the processes that still run after ten seconds."""
-    deadline = time.monotonic() + 10
+    """Those of the processes that still run after a minute."""
+    deadline = time.monotonic() + 60
     while left := {pid: line for pid, line in processes().items() if pid in pids and "<defunct>" not in line[1]}:
         if time.monotonic() > deadline:
             return left
@@ -258,7 +259,7 @@ def executor(connected: RayCluster) -> Iterator[RayCluster]:
     connected._running.clear()
 
 
-def hear(executor: RayCluster, until: Callable[[Sequence[Event]], object], seconds: float = 150) -> list[Event]:
+def hear(executor: RayCluster, until: Callable[[Sequence[Event]], object], seconds: float = 300) -> list[Event]:
     """Events until those that have come are enough."""
     heard: list[Event] = []
     deadline = time.monotonic() + seconds
@@ -325,7 +326,7 @@ def test_no_call_takes_longer_than_its_timeout(executor: RayCluster, small_mnist
     hear(executor, trains(1))
     began = time.monotonic()
     assert len(list(executor.events(0.0))) < 100
-    assert time.monotonic() - began < 5  # of a wait that would never end
+    assert time.monotonic() - began < 60  # of a wait that would never end
     executor.stop(2)
     executor.stop(1)
     assert {event for event in hear(executor, ends(2)) if isinstance(event, ENDS)} == {Stopped(1), Stopped(2)}

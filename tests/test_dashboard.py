@@ -62,7 +62,7 @@ def ask(address: str, method: str = "GET", **body: Any) -> dict[str, Any]:
     """The answer of the HTTP API, without a proxy in between."""
     data = json.dumps(body).encode() if body else None
     request = urllib.request.Request(address, data, {"Content-Type": "application/json"}, method=method)
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as answer:
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=120) as answer:
         content = answer.read()
     return dict(json.loads(content)) if content else {}
 
@@ -102,7 +102,7 @@ def test_every_trial_has_a_readable_note_and_the_study_stays_as_it_was(here: Pat
         assert "| state |" in notes[1]["body"]
 
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
         assert process.stderr is not None
         assert process.stderr.read() == ""
     more = quick_study(here, small_mnist, trials=5)

@@ -95,7 +95,7 @@ def test_the_smallest_budget_there_is_is_met_at_once(searched: Callable[..., Sea
     records = trained(searched(budget=least + 1, trials=3))
     assert len(records) == 3
     assert all(params(record) <= least for record in records)
-    assert monotonic() - started < 60
+    assert monotonic() - started < 300
 
 
 def corner(widths: list[int]) -> Architecture:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from budgetnet.cli import app
 from budgetnet.coordinator import Ended, Search, opened, search
 from budgetnet.errors import StudyError
 from budgetnet.lock import locked
@@ -20,7 +21,7 @@ from budgetnet.place import place
 from budgetnet.study import create_or_open, open_study
 from tests import postgres
 from tests.instant import Instant
-from tests.test_survival import KILLS, check_nothing_is_lost_or_counted_twice
+from tests.test_survival import KILLS, kill_while_it_writes
 from tests.tiny import tiny_request, write_space
 
 pytestmark = pytest.mark.skipif(postgres.why_not() is not None, reason=str(postgres.why_not()))
@@ -55,9 +56,8 @@ def test_a_search_trains_and_goes_on_as_on_sqlite(server: postgres.Server, here:
         assert records(trials=trials) == records(trials=trials, storage=server.url)
     url = server.url
     assert [r.state for r in open_study("same", url).records()].count("finished") == 4
-    program = [sys.executable, "-m", "budgetnet", "trials", "--study", "same", "--storage", url, "--csv"]
-    listed = subprocess.run(program, check=True, capture_output=True, text=True)
-    assert listed.stdout.count("\n") == 5
+    listed = CliRunner().invoke(app, ["trials", "--study", "same", "--storage", url, "--csv"])
+    assert (listed.exit_code, listed.output.count("\n")) == (0, 5)
 
 
 def test_optuna_reads_what_the_ledger_wrote(server: postgres.Server, here: Path, small_mnist: Path) -> None:
@@ -84,24 +84,9 @@ def test_optuna_reads_what_the_ledger_wrote(server: postgres.Server, here: Path,
     assert found[0] == found[1]
 
 
-def test_kill_9_loses_no_finished_trial(server: postgres.Server, here: Path, small_mnist: Path) -> None:
-    asked = command(here, small_mnist, server.url, "killed", 10)
-    dice, known = random.Random(3), {}
-    for _ in range(max(2, KILLS // 10)):
-        process = subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "finished" in line or dice.random() < 0.05:
-                break
-        process.kill()
-        process.communicate()
-        now = {r.number: r for r in open_study("killed", server.url).records() if r.trained}
-        check_nothing_is_lost_or_counted_twice(known, now)
-        known = now
-    subprocess.run(asked, check=True, capture_output=True)
-    now = {r.number: r for r in open_study("killed", server.url).records() if r.trained}
-    check_nothing_is_lost_or_counted_twice(known, now)
-    assert len(now) == 10
+def test_kill_9_while_it_writes_loses_no_finished_trial(server: postgres.Server, here: Path, small_mnist: Path) -> None:
+    """Kills while training do not depend on the storage: test_survival has those."""
+    kill_while_it_writes(here, small_mnist, max(2, KILLS // 2), server.url)
 
 
 def test_one_search_at_a_time_whatever_machine_asks(

@@ -26,7 +26,7 @@ from budgetnet.data import load
 from budgetnet.drawing import INK, THEME, Picture, accuracy_axis, error, figure
 from budgetnet.errors import StudyError
 from budgetnet.importance import importances, ranks_of
-from budgetnet.page import html, table
+from budgetnet.page import Page, html, table
 from budgetnet.report import joint_page, study_page
 from budgetnet.results import BFLOAT16, Confirmation
 from budgetnet.study import Settings, Study, open_study
@@ -62,9 +62,15 @@ def found(study: Study) -> Survey:
 
 
 @pytest.fixture(scope="module")
-def folder(study: Study) -> Path:
+def page(study: Study) -> Page:
+    """The report."""
+    return study_page(study)
+
+
+@pytest.fixture(scope="module")
+def folder(study: Study, page: Page) -> Path:
     """Where the report lies."""
-    return study_page(study).write(study.where.home)[0].parent
+    return page.write(study.where.home)[0].parent
 
 
 @pytest.fixture
@@ -164,10 +170,10 @@ def test_a_report_is_the_same_again_and_clears_away_what_is_its_own_alone(
 
 
 @pytest.mark.parametrize("name", ["README.md", "report.html"])
-def test_what_a_person_wrote_is_not_overwritten(study: Study, tmp_path: Path, name: str) -> None:
+def test_what_a_person_wrote_is_not_overwritten(page: Page, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("my own words")
     with pytest.raises(StudyError, match=rf"{re.escape(name)}: is not a report of budgetnet's"):
-        study_page(study).write(tmp_path)
+        page.write(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_text() == "my own words"
 
@@ -219,6 +225,7 @@ def test_seeds_in_another_precision_than_usual_say_so(
     mixed = Confirmation((swift[0], usual.runs[1]))
     champion = replace(found.champion, runs=Confirmation(tuple(swift)))
     monkeypatch.setattr(report, "survey", lambda study: replace(found, champion=champion))
+    monkeypatch.setattr(report, "study_pictures", lambda found: [])  # of the trials, which this does not change
     assert f"## Trial {WINNER} over 2 seeds, trained in bfloat16" in study_page(study).text.splitlines()
     cells = [frontier.over_seeds(runs, Aim())[0] for runs in (usual, Confirmation(tuple(swift)), mixed)]
     assert cells == ["2", "2 in bfloat16", "2 in bfloat16 and float32"]

@@ -58,10 +58,10 @@ def children(pid: int) -> list[int]:
     return [int(line.split()[0]) for line in found.stdout.splitlines() if "spawn_main" in line]
 
 
-def trained(name: str) -> dict[int, TrialRecord]:
+def trained(name: str, storage: str | None = None) -> dict[int, TrialRecord]:
     """The trained trials of a study by number; none before there is a study, and the study opens."""
     try:
-        study = open_study(name)
+        study = open_study(name, storage)
     except StudyError as error:
         if "no study" in str(error):
             return {}  # killed before it was made
@@ -97,7 +97,7 @@ def killed_again_and_again(command: list[str], study: str, kills: int, longest: 
                     done += 1
         finally:
             process.kill()
-            _, errors = process.communicate(timeout=60)
+            _, errors = process.communicate(timeout=300)
         assert process.returncode == -signal.SIGKILL or "in a row" in errors or process.returncode == 0, errors
         now = trained(study)
         check_nothing_is_lost_or_counted_twice(known, now)
@@ -129,13 +129,13 @@ def test_kill_9_of_coordinator_or_worker_loses_no_finished_trial_and_counts_none
 INSTANT = """
 import sys
 from tests.test_survival import instantly
-instantly({folder!r}, {data!r}, {trials})
+instantly({folder!r}, {data!r}, {trials}, {storage!r})
 """
 
 
-def instantly(folder: str, data: str, trials: int) -> None:
+def instantly(folder: str, data: str, trials: int, storage: str | None) -> None:
     """A search whose training takes no time: most kills fall into writing. Prints when it begins, and each trial."""
-    request = tiny_request(Path(folder), Path(data), trials=trials, study="stress", epochs=5)
+    request = tiny_request(Path(folder), Path(data), trials=trials, storage=storage, study="stress", epochs=5)
     space, settings, plan = request.check()
     where = request.place(space)
     with locked(where):
@@ -147,13 +147,23 @@ def instantly(folder: str, data: str, trials: int) -> None:
 
 
 def test_kill_9_while_it_writes_loses_no_finished_trial_and_counts_none_twice(here: Path, small_mnist: Path) -> None:
+    kill_while_it_writes(here, small_mnist, KILLS)
+
+
+def kill_while_it_writes(folder: Path, data: Path, kills: int, storage: str | None = None) -> None:
+    """Kill searches without training after some of their trials; what was finished before must be there after."""
     dice, known = random.Random(2), {}
-    write_space(here)
-    script = [sys.executable, "-c", INSTANT.format(folder=str(here), data=str(small_mnist), trials=10_000)]
-    root = str(Path(__file__).parents[1])
-    environment = {**os.environ, "PYTHONPATH": root}
-    for _ in range(KILLS):
-        process = subprocess.Popen(script, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    write_space(folder)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+
+    def script(trials: int) -> list[str]:
+        code = INSTANT.format(folder=str(folder), data=str(data), trials=trials, storage=storage)
+        return [sys.executable, "-c", code]
+
+    for _ in range(kills):
+        process = subprocess.Popen(
+            script(10_000), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
         assert process.stdout is not None
         assert process.stdout.readline() == "begins\n", process.communicate()[1]
         for _ in range(dice.randint(1, 60)):
@@ -161,14 +171,13 @@ def test_kill_9_while_it_writes_loses_no_finished_trial_and_counts_none_twice(he
         process.kill()
         assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
         process.communicate()
-        now = trained("stress")
+        now = trained("stress", storage)
         check_nothing_is_lost_or_counted_twice(known, now)
         assert len(now) > len(known)
         known = now
     trials = len(known) + 10
-    script = [sys.executable, "-c", INSTANT.format(folder=str(here), data=str(small_mnist), trials=trials)]
-    subprocess.run(script, check=True, capture_output=True, env=environment)
-    after = trained("stress")
+    subprocess.run(script(trials), check=True, capture_output=True, env=environment)
+    after = trained("stress", storage)
     check_nothing_is_lost_or_counted_twice(known, after)
     assert len(after) == trials
 
@@ -184,7 +193,7 @@ def test_a_killed_coordinator_leaves_no_worker_behind(here: Path, small_mnist: P
         workers = children(process.pid)
         process.kill()
     assert len(workers) == 2
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and any(Path(f"/proc/{pid}/exe").exists() for pid in workers):
         time.sleep(0.1)
     assert not any(Path(f"/proc/{pid}/exe").exists() for pid in workers)

@@ -9,6 +9,7 @@ import inspect
 import pickle
 import re
 import tarfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -25,6 +26,7 @@ from torchvision import datasets
 from budgetnet import catalogue, vision
 from budgetnet.catalogue import NO_CLASSES, SETS
 from budgetnet.data import load
+from budgetnet.dataset import DataSet
 from budgetnet.errors import DataError
 
 CHECKED_AGAINST = (0, 29)
@@ -148,8 +150,14 @@ def test_workers_that_want_the_same_set_download_it_once(monkeypatch: pytest.Mon
                 picture(Path(self.root) / "eurosat/2750" / ("Forest", "River")[number % 2] / f"{number}.jpg", (4, 4))
 
     monkeypatch.setattr(datasets, "EuroSAT", Slow)
+    together = threading.Barrier(3, timeout=60)
+
+    def load_together(name: str) -> DataSet:
+        together.wait()
+        return load(name)
+
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(load, ["eurosat"] * 3))
+        found = list(pool.map(load_together, ["eurosat"] * 3))
     assert [len(each.training()) for each in found] == [10, 10, 10]
     assert len(downloads) == 1
 
