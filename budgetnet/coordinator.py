@@ -346,7 +346,10 @@ def opened(request: Request) -> Iterator[Search]:
     asked = request.checked()
     where = request.place(asked.space)
     with closing(_executor(request)) as executor, locked(where):
-        yield Search(create_or_open(where, asked.settings), asked.space, asked.plan, executor, asked.notes)
+        study = create_or_open(where, asked.settings)
+        if asked.training is not None:
+            study.recognise(training=asked.training)
+        yield Search(study, asked.space, asked.plan, executor, asked.notes)
 
 
 def _executor(request: Request) -> Executor:

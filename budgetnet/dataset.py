@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -36,6 +37,21 @@ class Split:
         """The images at ``indices``, in that order."""
         index = torch.as_tensor(indices, dtype=torch.int64, device=self.labels.device)
         return Split(self.images[index], self.labels[index])
+
+    def fingerprint(self) -> Fingerprint:
+        """What tells these images, as they are read, from any others."""
+        digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
+        for part in (self.images, self.labels):
+            digest.update(part.cpu().contiguous().numpy().data)
+        return Fingerprint(len(self), digest.hexdigest())
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """How many images there are, and the SHA-256 of their shape, pixels and labels."""
+
+    count: int
+    sha256: str
 
 
 @dataclass(frozen=True)

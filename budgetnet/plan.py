@@ -21,6 +21,7 @@ from optuna.pruners import (
 from budgetnet.budget import Limits
 from budgetnet.catalogue import known_name
 from budgetnet.data import load
+from budgetnet.dataset import DataSet, Fingerprint
 from budgetnet.dimension import Dimension
 from budgetnet.errors import StudyError
 from budgetnet.executor import HANG_LIMIT, LONGEST_LOOK, check_workers
@@ -59,12 +60,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Checked:
-    """What a search goes by. ``space`` is made to measure for the data; ``notes``: what a person should know of it."""
+    """What a search goes by. ``space`` is made to measure for the data; ``notes``: what a person should know of it;
+    ``training``: what its images are, where they are somebody's own files."""
 
     space: SearchSpace
     settings: Settings
     plan: Plan
     notes: tuple[str, ...] = ()
+    training: Fingerprint | None = None
 
 
 @dataclass(frozen=True)
@@ -111,12 +114,14 @@ class Request:
             _at_least("--images", self.images, 1)
         space = load_space(self.space)
         self.place(space)
-        data = plain_path(self.data or space.data)
-        space, notes = self._with_data(space, data)
-        space = _taught(space, data)
+        spec = plain_path(self.data or space.data)
+        data = load(spec, image_shape=space.input)
+        space, notes = self._with_data(space, spec, data)
+        space = _taught(space, spec)
         space.check_reachable(limits)
-        settings = Settings(space.to_plain(), *limits.as_tuple(), data, self.images, self.epochs, self.seed)
-        return Checked(space, settings, plan, notes)
+        settings = Settings(space.to_plain(), *limits.as_tuple(), spec, self.images, self.epochs, self.seed)
+        training = None if known_name(spec) else data.training().fingerprint()
+        return Checked(space, settings, plan, notes, training)
 
     def _check_executor(self) -> None:
         check_workers(self.workers)
@@ -140,10 +145,11 @@ class Request:
         """Where the study is or will be. Raises StudyError for a name that is no plain folder name."""
         return place(self.study or f"{self._subject(space)}-{self.budget}", self.storage, self.root)
 
-    def _with_data(self, space: SearchSpace, spec: str) -> tuple[SearchSpace, tuple[str, ...]]:
-        """The space for the data, which can be read and is of the form that the space is for, and what is to be said of
-        both. Raises DataError."""
-        data = load(spec, image_shape=space.input)
+    def _with_data(self, space: SearchSpace, spec: str, data: DataSet) -> tuple[SearchSpace, tuple[str, ...]]:
+        """The space for the data, which are of the form that the space is for, and what is to be said of both.
+
+        Raises DataError.
+        """
         fitting = followed(space, data)
         if known_name(spec) != "mnist":
             check_enough(data)

@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from budgetnet.architecture import Architecture
 from budgetnet.budget import Limits
 from budgetnet.cost import Cost
+from budgetnet.dataset import Fingerprint
 from budgetnet.errors import ModelError, SpaceError, StudyError
 from budgetnet.files import sha256
 from budgetnet.place import STUDIES, StudyPlace, names, newest, place
@@ -185,6 +186,23 @@ class Study:
         with storage_errors(self.where):
             kept = {"run": run.to_dict(), "weights": sha256(self.weights(trial, run.seed))}
             self.inner.set_user_attr(f"confirm:{trial}:{run.seed}", kept)
+
+    def recognise(self, **parts: Fingerprint) -> None:
+        """Keep what the images of the ``training`` or the ``test`` part are, the first time that they are seen.
+
+        Raises StudyError where they are no longer the same, since what was measured before then compares with nothing.
+        """
+        with storage_errors(self.where):
+            for part, images in parts.items():
+                known = self.inner.user_attrs.get(f"images:{part}")
+                if known is None:
+                    self.inner.set_user_attr(f"images:{part}", asdict(images))
+                elif Fingerprint(**known) != images:
+                    now = "as many, but others" if known["count"] == images.count else f"{images.count:,}"
+                    raise StudyError(
+                        f"study {self.where.name} has seen {known['count']:,} {part} images of {self.settings.data}, "
+                        f"and now there are {now}; choose another --study NAME"
+                    )
 
     def weights(self, trial: int, seed: int) -> Path:
         """Where the weights of a confirmed seed belong."""

@@ -10,7 +10,7 @@ from shlex import join
 
 from budgetnet.aim import Aim
 from budgetnet.architecture import Architecture
-from budgetnet.catalogue import same_data
+from budgetnet.catalogue import known_name, same_data
 from budgetnet.comparison import Comparison, compare
 from budgetnet.confirm import confirm
 from budgetnet.data import load
@@ -131,13 +131,14 @@ def confirm_winner(
     """Train a winner on all training images, once a seed; what is kept of it is not repeated, what ends is kept.
 
     The steps have the precision of the seeds that are kept, or the one that ``in_precision`` chose. Raises
-    BudgetnetError; seeds that ended before stay with the study.
+    BudgetnetError, at once where the images have changed; seeds that ended before stay with the study.
     """
     if not winner.missing(seeds):
         return _kept(winner, seeds)
     weights = winner.study.weights(winner.trial, seeds[0])
     with locked(winner.study.where):
         missing, runs = winner.missing(seeds), winner.runs()  # somebody else may have trained since
+        _recognise(winner)
         with storage_errors(winner.study.where):
             weights.parent.mkdir(parents=True, exist_ok=True)
             if not winner.study.has_weights(winner.trial, seeds[0]):
@@ -154,6 +155,13 @@ def confirm_winner(
             on_epoch=on_epoch,
             on_run=lambda run: winner.study.keep_run(winner.trial, run),
         )
+
+
+def _recognise(winner: Winner) -> None:
+    """Raise StudyError where somebody's own images are no longer those of the study."""
+    if known_name(winner.data) is None:
+        data = load(winner.data, image_shape=winner.architecture.input_shape)
+        winner.study.recognise(training=data.training().fingerprint(), test=data.test().fingerprint())
 
 
 def _kept(winner: Winner, seeds: Sequence[int]) -> Confirmation:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +17,12 @@ from PIL import Image, ImageDraw
 
 from budgetnet import data, executor
 from budgetnet.budget import Limits
+from budgetnet.coordinator import search
 from budgetnet.dataset import DataSet, Split, described, holdout_indices
 from budgetnet.dimension import Dimension
-from budgetnet.errors import DataError, ModelError
+from budgetnet.errors import DataError, ModelError, StudyError
 from budgetnet.evidence import read_evidence
+from budgetnet.executor import InProcess
 from budgetnet.notation import parse, written
 from budgetnet.plan import Request, plain_name, plain_path
 from budgetnet.recipe import Recipe
@@ -25,8 +30,9 @@ from budgetnet.single import for_data
 from budgetnet.space_files import load_space, parse_space
 from budgetnet.study import open_study
 from budgetnet.tailor import followed, largest_batch, with_smaller_batches
+from budgetnet.winners import Winner, confirm_winner
 from tests.test_cli import run
-from tests.tiny import TINY, write_space
+from tests.tiny import TINY, tiny_request, write_space
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 GUIDE = re.search(r"## Your own images in five minutes\n(.*?)\n## ", README, flags=re.DOTALL)[1]
@@ -235,6 +241,57 @@ def test_a_space_in_a_file_is_taken_at_its_word(here: Path) -> None:
     assert len(mine.notes) == 1
     assert mine.settings.space == mine.space.to_plain()
     assert mine.settings.space["classes"] == 3
+
+
+# Images that change ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "change", "told"),
+    [
+        (
+            "training",
+            "x_train",
+            lambda pixels: 255 - pixels,
+            "720 training images of {}, and now there are as many",
+        ),
+        (
+            "training",
+            "y_train",
+            lambda labels: labels[::-1],
+            "720 training images of {}, and now there are as many",
+        ),
+        (
+            "test",
+            "x_test",
+            lambda pixels: np.roll(pixels, 1),
+            "300 test images of {}, and now there are as many",
+        ),
+        ("test", "_test", lambda array: array[:299], "300 test images of {}, and now there are 299; choose another"),
+    ],
+    ids=["pixels", "labels", "pixels of the test", "number"],
+)
+def test_a_study_goes_on_with_no_other_images_than_its_own(
+    here: Path, small_mnist: Path, part: str, name: str, change: Callable[[Any], Any], told: str
+) -> None:
+    mine = here / "mine.npz"
+    shutil.copy(small_mnist, mine)
+    study = search(tiny_request(here, mine, trials=1, epochs=1))
+    winner = Winner.of(study, 0)
+    first = confirm_winner(winner, range(1), InProcess())
+    with np.load(mine) as arrays:
+        before = dict(arrays)
+    np.savez(mine, **{key: change(array) if key.endswith(name) else array for key, array in before.items()})
+    expected = re.escape(f"study tiny-600 has seen {told.format(mine)}")
+    with pytest.raises(StudyError, match=expected):
+        confirm_winner(winner, range(2), InProcess())
+    if part == "training":
+        with pytest.raises(StudyError, match=expected):
+            search(tiny_request(here, mine, trials=2, epochs=1))
+    assert (study.runs(0), len(study.records())) == (list(first.runs), 1)
+    np.savez_compressed(mine, **before)  # other bytes of the file, the same images
+    assert len(search(tiny_request(here, mine, trials=2, epochs=1)).records()) == 2
+    assert confirm_winner(winner, range(2), InProcess()).runs[0] == first.runs[0]
 
 
 # One network ----------------------------------------------------------------------------------------------------------
