@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -219,7 +218,3 @@ def checked_split(images: Tensor, labels: Tensor, place: str) -> Split:
 
 def times(shape: Iterable[int]) -> str:
     return "×".join(str(n) for n in shape) or "a single value"
-
-
-def one_line(error: BaseException) -> str:
-    return re.sub(r"\s+", " ", str(error)).strip()[:200] or type(error).__name__

@@ -15,6 +15,8 @@ from hashlib import sha256
 from importlib import import_module, metadata
 from pathlib import Path
 
+from budgetnet.errors import reason
+
 REQUIRED = {  # packages as they are installed → as they are imported
     "torch": "torch",
     "torchvision": "torchvision",
@@ -68,11 +70,7 @@ def _carefully(check: Check) -> list[Finding]:
     try:
         return check()
     except Exception as error:
-        return [Finding(check.__name__.strip("_"), _reason(error), broken=True)]
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        return [Finding(check.__name__.strip("_"), reason(error), broken=True)]
 
 
 # --- versions ---------------------------------------------------------------------------------------------------------
@@ -114,7 +112,7 @@ def _package(name: str, module: str, wanted: str) -> Finding:
     except metadata.PackageNotFoundError:
         return Finding(name, "there, of no known version")
     except Exception as error:  # a broken package raises whatever it likes
-        return Finding(name, f"cannot be imported ({_reason(error)}); install with: pip install {name}", broken=True)
+        return Finding(name, f"cannot be imported ({reason(error)}); install with: pip install {name}", broken=True)
     from packaging.specifiers import SpecifierSet
 
     if not SpecifierSet(wanted).contains(found, prereleases=True):
@@ -263,7 +261,7 @@ def _extra(name: str) -> Finding:
         try:
             import_module(package)
         except Exception as error:
-            return Finding(name, f"{package} cannot be imported ({_reason(error)}); once more: {command(name)}")
+            return Finding(name, f"{package} cannot be imported ({reason(error)}); once more: {command(name)}")
         parts.append(f"{package} {_version(package)}")
     return Finding(name, ", ".join(parts))
 

@@ -71,3 +71,23 @@ class TrainingDiverged(BudgetnetError):
 
 class WorkerError(BudgetnetError):
     """A device or number of workers that cannot be, or training that fails where nothing else can go on."""
+
+
+FOREIGN = (Exception, SystemExit)
+"""What code that somebody brings may raise; Ctrl-C is not its own."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, or its kind where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def one_line(error: BaseException) -> str:
+    """All that an exception says, in a line of at most 200 characters, or its kind where it says nothing."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def reason(error: BaseException) -> str:
+    """An exception in one line, with its kind unless it is one of ours."""
+    return str(error) if isinstance(error, BudgetnetError) else f"{type(error).__name__}: {first_line(error)}"[:300]

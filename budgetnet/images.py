@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from budgetnet.dataset import DataSet, Split, checked_split, described, holdout_indices, one_line, times
-from budgetnet.errors import DataError
+from budgetnet.dataset import DataSet, Split, checked_split, described, holdout_indices, times
+from budgetnet.errors import DataError, one_line
 from budgetnet.layers import Shape
 
 ORIENTATION = 0x0112  # the EXIF tag

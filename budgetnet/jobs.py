@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from budgetnet.architecture import Architecture
 from budgetnet.cost import Cost, cost
-from budgetnet.errors import BudgetnetError
+from budgetnet.errors import reason
 from budgetnet.layers import Shape
 from budgetnet.recipe import Recipe
 from budgetnet.results import BFLOAT16, FLOAT32, EpochResult, Machine, Outcome
@@ -148,7 +148,7 @@ def run_job(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[
     except EOFError:
         raise  # the coordinator is gone; there is nobody to tell
     except Exception as error:  # whatever a job meets is that job's own failure
-        yield Failed(job.id, _one_line(error))
+        yield Failed(job.id, reason(error))
 
 
 @lru_cache(maxsize=1)
@@ -186,8 +186,3 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if isinstance(error, BudgetnetError) else f"{type(error).__name__}: {text}"[:300]

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from budgetnet.errors import BudgetnetError, ModelError
+from budgetnet.errors import FOREIGN, ModelError, first_line, reason
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,9 +45,9 @@ class ModelSource:
             raise ModelError(f"{self.place}: {self.name} must be an nn.Module, but is {_kind(self.make)}")
         try:
             module = self.make()
-        except Exception as error:
+        except FOREIGN as error:
             needs = "needs arguments" if isinstance(error, TypeError) and _missing(error) else "fails"
-            raise ModelError(f"{self.place}: the constructor of {self.name} {needs}: {_reason(error)}") from None
+            raise ModelError(f"{self.place}: the constructor of {self.name} {needs}: {first_line(error)}") from None
         if not isinstance(module, nn.Module):
             raise ModelError(f"{self.place}: {self.name}() must give an nn.Module, but gives {_kind(module)}")
         return module
@@ -146,7 +146,7 @@ def _parsed(path: Path) -> ast.Module:
         line = f"line {error.lineno}: " if error.lineno else ""
         raise ModelError(f"{path}: {line}not Python: {error.msg}") from None
     except ValueError as error:
-        raise ModelError(f"{path}: not Python: {_reason(error)}") from None
+        raise ModelError(f"{path}: not Python: {first_line(error)}") from None
     except FileNotFoundError:
         raise ModelError(f"{path}: there is no such file") from None
     except OSError as error:
@@ -163,8 +163,8 @@ def _from_file(path: Path, name: str) -> ModelSource:
 def _from_package(package: str, name: str) -> ModelSource:
     try:
         module = import_module(package)
-    except Exception as error:
-        raise ModelError(f"{package}: cannot be imported: {_reason(error)}") from None
+    except FOREIGN as error:
+        raise ModelError(f"{package}: cannot be imported: {first_line(error)}") from None
     if not hasattr(module, name):
         raise ModelError(f"{package} has no class or function {name!r}")
     return ModelSource(name, package, None, getattr(module, name))
@@ -182,9 +182,9 @@ def _executed(path: Path) -> ModuleType:
     with _importable(module, path.resolve().parent):
         try:
             exec(code, vars(module))
-        except (Exception, SystemExit) as error:
+        except FOREIGN as error:
             raise ModelError(
-                f"{path}: {_line_of(error, path)}raises {type(error).__name__} on import: {_reason(error)}"
+                f"{path}: {_line_of(error, path)}raises {type(error).__name__} on import: {first_line(error)}"
             ) from None
     return module
 
@@ -221,7 +221,7 @@ def running(path: Path, name: str) -> Iterator[None]:
     """Whatever the code of a class raises while it runs becomes a ModelError of one line."""
     try:
         yield
-    except Exception as error:
+    except FOREIGN as error:
         raise ModelError(f"{path}: {name} fails when it is run: {reason(error)}") from None
 
 
@@ -254,17 +254,6 @@ def _kind(thing: object) -> str:
 
 def _missing(error: TypeError) -> bool:
     return "missing" in str(error) and "argument" in str(error)
-
-
-def _reason(error: BaseException) -> str:
-    """The first line of an exception."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
-
-
-def reason(error: BaseException) -> str:
-    """An exception in one line, with its kind unless it is one of ours."""
-    return str(error) if isinstance(error, BudgetnetError) else f"{type(error).__name__}: {_reason(error)}"
 
 
 def _line_of(error: BaseException, path: Path) -> str:

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from budgetnet.dataset import DataSet, Split, checked_split, described, divided, one_line, times
-from budgetnet.errors import DataError
+from budgetnet.dataset import DataSet, Split, checked_split, described, divided, times
+from budgetnet.errors import DataError, one_line
 
 IDX_IMAGES = 0x803  # unsigned byte, three dimensions
 IDX_LABELS = 0x801  # unsigned byte, one dimension

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from budgetnet.errors import ArchitectureError, ModelError, TraceError
+from budgetnet.errors import FOREIGN, ArchitectureError, ModelError, TraceError, first_line
 from budgetnet.graph import Counted, Graph, Node
 from budgetnet.layers import Layer, Shape
 from budgetnet.layout import BATCH, Layout
@@ -34,14 +34,10 @@ def zeros(module: nn.Module, input_shape: Shape) -> Tensor:
 def run(place: str, input_shape: Shape, forward: Callable[[], Any]) -> Any:
     try:
         return forward()
-    except Exception as error:
-        raise ModelError(f"{place}: forward fails for an input of {written(input_shape)}: {reason(error)}") from None
-
-
-def reason(error: BaseException) -> str:
-    """An exception in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    except FOREIGN as error:
+        raise ModelError(
+            f"{place}: forward fails for an input of {written(input_shape)}: {first_line(error)}"
+        ) from None
 
 
 @dataclass(frozen=True)

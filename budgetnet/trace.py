@@ -18,12 +18,12 @@ import torch
 from torch import fx, nn
 from torch.nn.parameter import is_lazy
 
-from budgetnet.errors import ModelError, TraceError
+from budgetnet.errors import FOREIGN, ModelError, TraceError, first_line
 from budgetnet.graph import Graph, shapes_of
 from budgetnet.layers import Shape
 from budgetnet.layout import Layout
 from budgetnet.operators import torch_layer
-from budgetnet.recorder import Recorder, reason, run, used_graph, zeros
+from budgetnet.recorder import Recorder, run, used_graph, zeros
 
 
 def trace(module: nn.Module, input_shape: Shape) -> Graph:
@@ -125,6 +125,6 @@ def _operations(module: nn.Module, input_shape: Shape) -> fx.Graph:
     defaults = {item.name: item.default for item in arguments[1:] if item.default is not Parameter.empty}
     try:
         return _Tracer().trace(module, defaults or None)
-    except Exception as error:
+    except FOREIGN as error:
         run(type(module).__name__, input_shape, lambda: module(zeros(module, input_shape)))
-        raise TraceError(f"{type(module).__name__}: torch.fx cannot follow its forward: {reason(error)}") from None
+        raise TraceError(f"{type(module).__name__}: torch.fx cannot follow its forward: {first_line(error)}") from None

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from budgetnet.audit import fvcore_counts
 from budgetnet.build import build
 from budgetnet.data import load as load_data
-from budgetnet.errors import ModelError, WorkerError
+from budgetnet.errors import FOREIGN, ModelError, WorkerError, reason
 from budgetnet.evidence import Evidence, read_evidence
 from budgetnet.freeze import evidence_path, frozen_source, weights_path
 from budgetnet.jobs import EpochDone, Failed, Job, SeedDone, machine, run_job
 from budgetnet.modelfile import ModelFile
-from budgetnet.models import load, reason
+from budgetnet.models import load
 from budgetnet.results import BFLOAT16, Confirmation, EpochResult
 from budgetnet.source import RESIDUAL, needs_residual
 from budgetnet.standalone import answers, answers_alone
@@ -87,7 +87,7 @@ def _claim(what: str, difference: Callable[[], str]) -> Claim:
     """The claim holds if ``difference`` finds none; what it raises, be it the file's own code, is what was found."""
     try:
         found = difference()
-    except Exception as error:
+    except FOREIGN as error:
         found = reason(error)
     return Claim(what, not found, found)
 
@@ -151,7 +151,7 @@ def _images(model: nn.Module, evidence: Evidence) -> Iterator[Claim]:
     run = evidence.confirmation.runs[0]
     try:
         training, test = answers_of(model, evidence)
-    except Exception as error:  # the file's own code runs in there
+    except FOREIGN as error:  # the file's own code runs in there
         yield Claim("the images can be classified", False, reason(error))
         return
     differ = test.unlike(run.outcome.wrong)

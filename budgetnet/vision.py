@@ -19,8 +19,8 @@ import torch
 from filelock import FileLock
 
 from budgetnet.catalogue import SETS, Arguments, VisionSet
-from budgetnet.dataset import DataSet, Split, checked_split, described, divided, one_line
-from budgetnet.errors import DataError
+from budgetnet.dataset import DataSet, Split, checked_split, described, divided
+from budgetnet.errors import DataError, one_line
 from budgetnet.files import cache_dir
 from budgetnet.images import Pictures, from_pictures
 from budgetnet.layers import Shape

@@ -226,11 +226,12 @@ def test_bytes_that_are_no_text(folder: Path) -> None:
     ("constructor", "message"),
     [
         ("self, width", "needs arguments: "),
-        ("self, width=1 / 1", ""),
+        ("self, width=1 / 1, kind=ValueError", ""),
+        ("self, kind=SystemExit", ""),
     ],
 )
 def test_constructors(folder: Path, constructor: str, message: str) -> None:
-    body = "        super().__init__()\n" if message else "        raise ValueError('width must be\\n odd')\n"
+    body = "        super().__init__()\n" if message else "        raise kind('width must be\\n odd')\n"
     (folder / "net.py").write_text(
         f"from torch import nn\nclass Net(nn.Module):\n    def __init__({constructor}):\n{body}"
     )

@@ -665,9 +665,10 @@ def test_a_forward_that_fails_is_named_with_its_reason() -> None:
     assert str(error.value).endswith("mat1 and mat2 shapes cannot be multiplied (2x144 and 5x2)")
 
 
-def test_a_forward_that_raises_by_itself_is_named_with_its_reason() -> None:
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit])
+def test_a_forward_that_raises_by_itself_is_named_with_its_reason(kind: type[BaseException]) -> None:
     def forward(self, x: Tensor) -> Tensor:
-        raise RuntimeError("no weather today\nand none tomorrow")
+        raise kind("no weather today\nand none tomorrow")
 
     with pytest.raises(ModelError, match=r"^Apply: forward fails for an input of 1x8x8: no weather today$"):
         trace(Apply(forward), (1, 8, 8))
