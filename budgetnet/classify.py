@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from budgetnet.augment import normalise
+from budgetnet.catalogue import known_name
 from budgetnet.evidence import read_evidence
 from budgetnet.freeze import evidence_path
 from budgetnet.models import load, running
@@ -42,10 +43,12 @@ class Guess:
 
 
 def classify(models: Path, name: str, images: Sequence[Path]) -> list[Guess]:
-    """What the model ``name`` of a file takes each picture for. Raises ModelError, and DataError for what is none."""
+    """What the model ``name`` of a file takes each picture for; where it was trained on somebody's own pictures, in
+    class folders, these are read as those were. Raises ModelError, and DataError for what is no picture."""
     evidence = read_evidence(evidence_path(models, name))
     origin, shape = evidence.provenance, evidence.architecture.input_shape
-    pictures = [read_picture(path, shape, origin.mean, digit=origin.data.lower() == DIGITS) for path in images]
+    digit, own = origin.data.lower() == DIGITS, known_name(origin.data) is None and bool(origin.class_names)
+    pictures = [read_picture(path, shape, origin.mean, digit=digit, invert=not own) for path in images]
     model = load(name, pretrained=True, models=models).eval()
     guesses = []
     for path, picture in zip(images, pictures, strict=True):

@@ -32,10 +32,13 @@ class Picture:
     notes: tuple[str, ...]
 
 
-def read_picture(path: Path, shape: Shape, mean: tuple[float, ...], *, digit: bool = False) -> Picture:
-    """The file as ``shape`` (C, H, W); of one channel, light on dark where the training set's ``mean`` is dark, or the
-    other way round; as it is where the mean is neither.
+def read_picture(
+    path: Path, shape: Shape, mean: tuple[float, ...], *, digit: bool = False, invert: bool = True
+) -> Picture:
+    """The file as ``shape`` (C, H, W).
 
+    invert: of one channel, make it light on dark where the training set's ``mean`` is dark, or the other way round;
+    as it is where the mean is neither.
     digit: prepared as MNIST was, unless it has its size already: cropped to the ink, scaled to 20 pixels, centred.
     Raises DataError when the file is no picture.
     """
@@ -53,7 +56,7 @@ def read_picture(path: Path, shape: Shape, mean: tuple[float, ...], *, digit: bo
             notes.append(f"resized from {size}")
         return Picture(torch.from_numpy(np.array(image).transpose(2, 0, 1).copy()), tuple(notes))
     pixels = np.asarray(image, dtype=np.float32) / np.float32(255)
-    if not MIXED[0] <= mean[0] <= MIXED[1] and _light(pixels) != (mean[0] > 0.5):
+    if invert and not MIXED[0] <= mean[0] <= MIXED[1] and _light(pixels) != (mean[0] > 0.5):
         pixels = 1 - pixels
         notes.append(f"inverted: the training images are {'dark on light' if mean[0] > 0.5 else 'light on dark'}")
     if pixels.shape != (height, width):

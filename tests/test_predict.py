@@ -7,7 +7,7 @@ import re
 import shutil
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ from budgetnet.classify import classify
 from budgetnet.data import load as load_data
 from budgetnet.dataset import Split
 from budgetnet.errors import DataError, ModelError
-from budgetnet.evidence import Provenance
-from budgetnet.freeze import freeze
+from budgetnet.evidence import Provenance, read_evidence
+from budgetnet.freeze import evidence_path, freeze
 from budgetnet.images import upright
 from budgetnet.jobs import EpochDone, Job, SeedDone, run_job
 from budgetnet.models import load
@@ -440,6 +440,17 @@ def test_a_guess_ranks_every_class_by_its_share(shop: Shop, tmp_path: Path, digi
         assert torch.tensor(shares).allclose(shop.shares(pixels[None])[0][list(labels)], atol=1e-5)
     assert (first.image, first.notes) == (str(plain), ())
     assert (second.image, second.notes) == (str(page), (INVERTED, CROPPED.format("500 × 600")))
+
+
+def test_somebodys_own_pictures_are_read_as_those_of_the_class_folders_were(
+    shop: Shop, tmp_path: Path, digit: Grey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evidence = read_evidence(evidence_path(shop.models, "Model_1"))
+    for data, notes in (("my_images", ()), ("fashion-mnist", (INVERTED,))):
+        origin = replace(evidence.provenance, data=data, class_names=tuple("abcdefghij"))
+        monkeypatch.setattr("budgetnet.classify.read_evidence", lambda path, o=origin: replace(evidence, provenance=o))
+        (guess,) = classify(shop.models, "Model_1", [saved(tmp_path, WHITE - digit)])
+        assert guess.notes == notes
 
 
 def test_mnist_by_any_name_that_load_takes_is_mnist(own: Shop, digit: Grey) -> None:
