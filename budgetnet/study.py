@@ -239,7 +239,8 @@ def open_study(name: str | None = None, storage: str | None = None, root: Path =
             return Study(where, optuna.load_study(study_name=where.name, storage=database), database)
         except KeyError:
             have = ", ".join(sorted(optuna.get_all_study_names(database))) or "none"
-            raise StudyError(f"no study {where.name!r} in {where.shown}, which has {have}") from None
+            remedy = "; its folder must be called as the study is" if where.is_default else ""
+            raise StudyError(f"no study {where.name!r} in {where.shown}, which has {have}{remedy}") from None
 
 
 def create_or_open(where: StudyPlace, settings: Settings) -> Study:

@@ -53,7 +53,7 @@ def test_studies_may_lie_in_folders_of_a_common_name(
     (here / "studies" / "frontier" / "700").rename(here / "elsewhere" / "700")
     (here / "studies" / "linked").symlink_to(here / "elsewhere")
     code, _, err = run(monkeypatch, capsys, "trials")  # a folder that was moved: Optuna's study has its old name
-    told = "no study 'linked/700' in studies/linked/700/study.db, which has frontier/700\n"
+    told = "in studies/linked/700/study.db, which has frontier/700; its folder must be called as the study is\n"
     assert (code, err.endswith(told)) == (2, True)
     for wrong in ("a/b/c", "frontier/", "/frontier", "frontier/../x", "frontier//x", "frontier/.x"):
         assert run(monkeypatch, capsys, "trials", "--study", wrong)[0] == 2
