@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -114,7 +115,7 @@ class Request:
             _at_least("--images", self.images, 1)
         space = load_space(self.space)
         self.place(space)
-        spec = plain_path(self.data or space.data)
+        spec = plain_path(space.data if self.data is None else self.data)
         data = load(spec, image_shape=space.input)
         space, notes = self._with_data(space, spec, data)
         space = _taught(space, spec)
@@ -194,9 +195,9 @@ def _at_least(option: str, value: int, least: int) -> None:
 
 
 def plain_path(data: str) -> str:
-    """Without the slashes that a shell's completion leaves at the end, unless they tell a folder from a known set."""
-    short = data.rstrip("/")
-    return data if not short or known_name(short) else short
+    """Without the ``./`` and slashes that a shell's completion writes, unless they tell a folder from a known set."""
+    short = os.path.normpath(data) if data else data
+    return data if known_name(short) else short
 
 
 def plain_name(data: str) -> str:

@@ -17,6 +17,7 @@ from budgetnet.data import load
 from budgetnet.dataset import Split, holdout_indices, stratified_indices
 from budgetnet.errors import DataError
 from budgetnet.picture import read_picture
+from budgetnet.plan import Request
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -458,6 +459,8 @@ def test_an_empty_name_is_no_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=r"^data: must name a data set, a folder or an \.npz file, but is empty$"):
         load(" ")
+    with pytest.raises(DataError, match=r"but is empty$"):
+        Request(data="").check()
 
 
 def test_folders_take_the_commonest_size_colour_if_any_is_and_a_size_asked_for(tmp_path):

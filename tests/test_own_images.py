@@ -204,9 +204,13 @@ def test_a_study_is_called_after_what_was_chosen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"), [("mine/", "mine"), ("/a/b//", "/a/b"), ("/", "/"), ("cifar10/", "cifar10/")]
+    ("typed", "meant"),
+    [
+        *(("mine/", "mine"), ("./mine", "mine"), ("/a/./b//", "/a/b"), ("/", "/"), ("a.npz", "a.npz"), ("", "")),
+        *(("cifar10/", "cifar10/"), ("./cifar10", "./cifar10")),
+    ],
 )
-def test_a_slash_that_a_shell_adds_makes_no_other_study(typed: str, meant: str) -> None:
+def test_what_a_shell_adds_makes_no_other_study(typed: str, meant: str) -> None:
     """… unless a folder is called like a set of torchvision, which the slash tells apart."""
     assert plain_path(typed) == meant
 
