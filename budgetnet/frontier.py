@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
+Place = tuple[float, tuple[int, int], str, str]
+
 
 def frontier(surveys: Sequence[Survey]) -> Picture:
     """The confirmed winners of studies of the same data, their trials faintly behind them, and the public records."""
@@ -60,10 +62,11 @@ def _winners(axes: Axes, champions: Sequence[Champion]) -> None:
 
 
 def _name(drawn: Figure, axes: Axes, surveys: Sequence[Survey], public: Sequence[PublicRecord]) -> None:
-    """The name of each study beside its diamond, in the first place where it hides nothing, else to the left."""
+    """The name of each study beside its diamond, where it hides the least; to the left where it hides nothing there."""
     drawn.draw_without_rendering()  # so that it is known what lies where
     champions = [(survey.name, survey.champion) for survey in surveys if survey.champion is not None]
     taken = [_box(axes, record.params, record.shown, record.shown) for record in public]
+    taken += [letter.get_window_extent() for letter in axes.texts]
     taken += [_box(axes, params(one.record), min(one.runs.finals), max(one.runs.finals)) for _, one in champions]
     for study, champion in sorted(champions, key=lambda each: params(each[1].record)):
         name = study.rpartition("/")[2].replace("_", " ")
@@ -72,21 +75,34 @@ def _name(drawn: Figure, axes: Axes, surveys: Sequence[Survey], public: Sequence
 
 def _place(axes: Axes, name: str, champion: Champion, taken: Sequence[Bbox]) -> Bbox:
     """Write the name beside the winner; returns where it lies, in pixels."""
-    x, mean, finals = params(champion.record), champion.runs.mean, champion.runs.finals
     text = axes.annotate(name, (0, 0), (0, 0), textcoords="offset points", fontsize=8)
-    left = (mean, (-8, 0), "right", "center")
-    others = (
-        (mean, (8, 7), "left", "center"),
-        (max(finals), (0, 8), "center", "bottom"),
-        (min(finals), (0, -8), "center", "top"),
-    )
-    for y, offset, side, edge in (left, *others, left):
-        text.xy = (x, error(y))
+
+    def move(place: Place) -> Bbox:
+        y, offset, side, edge = place
+        text.xy = (params(champion.record), error(y))
         text.set(position=offset, horizontalalignment=side, verticalalignment=edge)
-        box = text.get_window_extent()
-        if not box.count_overlaps(taken) and _inside(axes, box):
-            break
-    return box
+        return text.get_window_extent()
+
+    def hidden(place: Place) -> int:
+        box = move(place)
+        return box.count_overlaps(taken) + (0 if _inside(axes, box) else len(taken) + 1)
+
+    return move(min(_places(champion.runs), key=hidden))
+
+
+def _places(runs: Confirmation) -> Sequence[Place]:
+    """Around a diamond and its whiskers, the best first: an accuracy, points from there, how the text is aligned."""
+    mean, low, high = runs.mean, min(runs.finals), max(runs.finals)
+    return (
+        (mean, (-8, 0), "right", "center"),
+        (mean, (8, 7), "left", "center"),
+        (high, (0, 8), "center", "bottom"),
+        (low, (0, -8), "center", "top"),
+        (high, (-6, 4), "right", "bottom"),
+        (high, (6, 4), "left", "bottom"),
+        (low, (-6, -4), "right", "top"),
+        (low, (6, -4), "left", "top"),
+    )
 
 
 def _box(axes: Axes, x: float, low: float, high: float) -> Bbox:

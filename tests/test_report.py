@@ -293,6 +293,19 @@ def test_names_of_winners_with_nearly_as_many_params_do_not_lie_on_each_other(fo
     assert not first.overlaps(second)
 
 
+def test_a_name_hides_no_letter_of_a_record_and_lies_in_the_axes(found: Survey, drawn: list[Any]) -> None:
+    """Where a record and its letter lie on every usual place, as at the frontier's 6,000 parameters."""
+    assert found.champion is not None
+    crowd = [replace(found.champion, record=replace(found.champion.record, cost=Cost(n, 1, 1))) for n in (5600, 6000)]
+    frontier.frontier([replace(found, champion=each) for each in crowd])
+    axes = drawn[0].axes[0]
+    letters = [text.get_window_extent() for text in axes.texts if len(text.get_text()) == 1]
+    names = [text.get_window_extent() for text in axes.texts if len(text.get_text()) > 1]
+    assert (len(letters), len(names)) == (9, 2)
+    assert [name.count_overlaps(letters) for name in names] == [0, 0]
+    assert all(axes.bbox.x0 < name.x0 and name.x1 < axes.bbox.x1 and name.y1 < axes.bbox.y1 for name in names)
+
+
 def test_the_axis_reads_accuracy() -> None:
     with figure() as empty:
         axes = empty.subplots()
