@@ -16,6 +16,7 @@ from torch import Tensor
 from budgetnet.errors import DataError
 
 SPLIT_SEED = 8000  # part of every result ever reported: changing it changes which images validate
+MOST_CLASSES = 100_000  # far more than any known set has; a label beyond it is a number of something else
 HOLDOUT = 6  # one image in six is held out: 10,000 of MNIST's 60,000
 
 
@@ -164,19 +165,20 @@ def described(
         raise DataError(f"{name}: needs at least 2 classes, but has {count}")
     if labels > count:
         raise DataError(f"{name}: labels must be below {count}, the number of names, but one is {labels - 1}")
-    if labels > len(split):
-        raise DataError(f"{name}: labels must be below {len(split):,}, the number of images, but one is {labels - 1:,}")
-    shape, notes = (channels, height, width), (*notes, *_unseen(name, split.labels, count))
+    if labels > MOST_CLASSES:
+        raise DataError(f"{name}: labels must be below {MOST_CLASSES:,}, but one is {labels - 1:,}")
+    shape, notes = (channels, height, width), (*notes, *_unseen(name, split.labels, count, class_names))
     return DataSet(name, shape, count, mean, std, training, test, class_names=class_names, notes=notes)
 
 
-def _unseen(name: str, labels: Tensor, count: int) -> tuple[str, ...]:
+def _unseen(name: str, labels: Tensor, count: int, class_names: Sequence[str]) -> tuple[str, ...]:
     """What is to be said of classes without a training image: nothing where there are none."""
     missing = np.flatnonzero(torch.bincount(labels, minlength=count).numpy() == 0).tolist()
     if not missing:
         return ()
-    told = ", ".join(map(str, missing[:5])) + (" …" if len(missing) > 5 else "")
-    return (f"{name}: {count - len(missing):,} of {count:,} classes have training images, but not {told}",)
+    told = ", ".join(class_names[label] if class_names else str(label) for label in missing[:5])
+    more = " …" if len(missing) > 5 else ""
+    return (f"{name}: {count - len(missing):,} of {count:,} classes have training images, but not {told}{more}",)
 
 
 def divided(name: str, whole: Callable[[], Split], *, class_names: tuple[str, ...] = ()) -> DataSet:

@@ -90,4 +90,5 @@ def one_line(error: BaseException) -> str:
 
 def reason(error: BaseException) -> str:
     """An exception in one line, with its kind unless it is one of ours."""
-    return str(error) if isinstance(error, BudgetnetError) else f"{type(error).__name__}: {first_line(error)}"[:300]
+    words = " ".join(str(error).split())
+    return words if isinstance(error, BudgetnetError) else f"{type(error).__name__}: {words}"[:300]

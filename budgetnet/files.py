@@ -114,16 +114,17 @@ def cache_dir() -> Path:
 class _Loader(yaml.SafeLoader):
     """Safe YAML in which ``1e-5`` is a number, as in YAML 1.2 and JSON; YAML 1.1 wants ``1.0e-5``.
 
-    A key that stands twice in a mapping is an error, as in YAML 1.2; PyYAML would take the last, and say nothing.
+    A key that is written twice in a mapping is an error, as in YAML 1.2; PyYAML would take the last, and say nothing.
     """
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
-        seen: set[str] = set()
+        seen: set[tuple[str, str]] = set()
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.value != "<<":
+            written = key.tag, str(key.value)
+            if written in seen and key.tag != "tag:yaml.org,2002:merge":
                 raise ValueError(f"line {key.start_mark.line + 1} says {key.value} again")
-            seen.add(str(key.value))
+            seen.add(written)
         return node
 
 

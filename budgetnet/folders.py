@@ -13,7 +13,7 @@ from budgetnet.words import plural
 
 JPEG = {".jpg", ".jpeg", ".jpe", ".jfif"}
 IMAGE_SUFFIXES = JPEG | {".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".jp2", ".avif"}
-DIVISIONS = {"train", "test", "val", "valid", "validation"}
+OTHERS = {"test", "val", "valid", "validation", "dev", "eval"}  # parts beside train
 
 
 def from_class_folders(root: Path, image_shape: Shape | None) -> DataSet:
@@ -48,7 +48,8 @@ def from_class_folders(root: Path, image_shape: Shape | None) -> DataSet:
 def _is_divided(root: Path) -> bool:
     """Whether ``train`` is a part with classes of its own, and not a class of trains."""
     train = root / "train"
-    return train.is_dir() and (bool(_folders(train)) or DIVISIONS.issuperset(_folders(root)))
+    beside = set(_folders(root)) - {"train"}
+    return train.is_dir() and (bool(_folders(train)) or not beside or bool(beside & OTHERS))
 
 
 def _left_out(others: Sequence[Path]) -> tuple[str, ...]:
@@ -62,7 +63,7 @@ def _left_out(others: Sequence[Path]) -> tuple[str, ...]:
 def _unread(root: Path) -> tuple[str, ...]:
     """What is to be said of the parts beside train/."""
     parts = set(_folders(root))
-    others = sorted(DIVISIONS & parts - {"train", "test"})
+    others = sorted(OTHERS & parts - {"test"})
     told = [f"{part}/ is not read; a fixed sixth of train/ is for validation" for part in others]
     return tuple(told if "test" in parts else [*told, "there is no test/, which confirm and freeze will need"])
 

@@ -309,7 +309,10 @@ class _StridedPoint:
         if x.ndim != 4:
             return layer(x)  # type: ignore[no-any-return]
         seen = x[:, :, ::down, ::across].contiguous(memory_format=torch.channels_last)
-        return F.conv2d(seen, layer.weight, layer.bias, groups=layer.groups)
+        if layer.groups == 1 or x.dtype != torch.bfloat16 or layer.weight.dtype != torch.float32:
+            return F.conv2d(seen, layer.weight, layer.bias, groups=layer.groups)
+        with torch.autocast("cpu", enabled=False):  # as _Float32
+            return F.conv2d(seen.float(), layer.weight, layer.bias, groups=layer.groups).to(x.dtype)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from budgetnet.errors import DataError, one_line
 from budgetnet.layers import Shape
 
 ORIENTATION = 0x0112  # the EXIF tag
-GRAY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
+GRAY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
 BILINEAR = 2  # PIL's Resampling.BILINEAR, which averages where it shrinks
 LARGEST = 96  # pixels of the longer side, where nobody says the size
 
@@ -128,16 +128,16 @@ def _as_split(pictures: Pictures, shape: Shape) -> tuple[Split, tuple[str, ...]]
     for index in range(len(pictures)):
         with pictures.opened(index) as image:
             sizes[_size(image)] += 1
-            clear += image.has_transparency_data
-            images[index] = _pixels(image, shape)
+            visible, page = opaque(upright(image))
+            clear += page is not None
+            images[index] = _pixels(visible, shape)
     split = checked_split(images, torch.tensor(pictures.labels, dtype=torch.int64), pictures.place)
     return split, (*_resizing(sizes, shape[1:]), *_transparency(clear, len(pictures)))
 
 
 def _pixels(image: Any, shape: Shape) -> Tensor:
     """One image as (C, H, W), resized bilinearly where its size differs."""
-    visible, _ = opaque(upright(image))
-    converted = visible.convert("L" if shape[0] == 1 else "RGB")
+    converted = image.convert("L" if shape[0] == 1 else "RGB")
     if (converted.height, converted.width) != shape[1:]:
         converted = converted.resize((shape[2], shape[1]), resample=BILINEAR)
     return torch.from_numpy(np.array(converted, np.uint8).reshape(shape[1], shape[2], shape[0]).transpose(2, 0, 1))
@@ -235,6 +235,8 @@ def opaque(image: Any) -> tuple[Any, str | None]:
         return image, None
     picture = image.convert("RGBA")
     *_, alpha = (np.asarray(band, np.float32) for band in picture.split())
+    if alpha.min() == 255:
+        return picture.convert("RGB"), None
     brightness = float((np.asarray(picture.convert("L"), np.float32) * alpha).sum() / max(float(alpha.sum()), 1.0))
     page = "black" if brightness > 127 else "white"
     laid = Image.alpha_composite(Image.new("RGBA", picture.size, page), picture)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from budgetnet.recipe import RANGES
 from budgetnet.samplers import SAMPLERS
 from budgetnet.space import SearchSpace
 from budgetnet.space_files import load_space, space_names
-from budgetnet.study import Settings
+from budgetnet.study import Settings, plain_path
 from budgetnet.tailor import check_enough, followed, with_smaller_batches
 from budgetnet.teacher import check_teacher, named_in_full
 
@@ -99,7 +98,7 @@ class Request:
     root: Path = STUDIES
 
     def check(self) -> tuple[SearchSpace, Settings, Plan]:
-        """As ``checked``, without the notes."""
+        """As ``checked``, without what the images are and what is to be said of them."""
         found = self.checked()
         return found.space, found.settings, found.plan
 
@@ -192,12 +191,6 @@ def check_seed(seed: int) -> None:
 def _at_least(option: str, value: int, least: int) -> None:
     if value < least:
         raise StudyError(f"{option} must be at least {least}, but got {value}")
-
-
-def plain_path(data: str) -> str:
-    """Without the ``./`` and slashes that a shell's completion writes, unless they tell a folder from a known set."""
-    short = os.path.normpath(data) if data else data
-    return data if known_name(short) else short
 
 
 def plain_name(data: str) -> str:

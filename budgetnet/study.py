@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from budgetnet.architecture import Architecture
 from budgetnet.budget import Limits
+from budgetnet.catalogue import known_name
 from budgetnet.cost import Cost
 from budgetnet.dataset import Fingerprint
 from budgetnet.errors import ModelError, SpaceError, StudyError
@@ -57,13 +58,20 @@ class Settings:
 
     def changes(self, other: Settings) -> list[str]:
         """What differs in ``other``, as ``place: old → new``."""
-        old, new = _flat(asdict(replace(self, space=in_full(self.space)))), _flat(asdict(other))
+        usual = replace(self, space=in_full(self.space), data=plain_path(self.data))
+        old, new = _flat(asdict(usual)), _flat(asdict(other))
         keys = [*old, *(key for key in new if key not in old)]
         return [
             f"{key}: {old.get(key, 'absent')} → {new.get(key, 'absent')}"
             for key in keys
             if old.get(key) != new.get(key)
         ]
+
+
+def plain_path(data: str) -> str:
+    """Without the ``./`` and slashes that a shell's completion writes, unless they tell a folder from a known set."""
+    short = str(Path(data)) if data else data
+    return data if known_name(short) else short
 
 
 def in_full(space: dict[str, Any]) -> dict[str, Any]:
@@ -192,17 +200,24 @@ class Study:
 
         Raises StudyError where they are no longer the same, since what was measured before then compares with nothing.
         """
+        self.check_images(**parts)
         with storage_errors(self.where):
             for part, images in parts.items():
-                known = self.inner.user_attrs.get(f"images:{part}")
-                if known is None:
+                if not self.inner.user_attrs.get(f"images:{part}"):
                     self.inner.set_user_attr(f"images:{part}", asdict(images))
-                elif Fingerprint(**known) != images:
-                    now = "as many, but others" if known["count"] == images.count else f"{images.count:,}"
-                    raise StudyError(
-                        f"study {self.where.name} has seen {known['count']:,} {part} images of {self.settings.data}, "
-                        f"and now there are {now}; choose another --study NAME"
-                    )
+
+    def check_images(self, **parts: Fingerprint) -> None:
+        """As ``recognise``, but keeps nothing."""
+        with storage_errors(self.where):
+            attrs = self.inner.user_attrs
+        for part, images in parts.items():
+            known = attrs.get(f"images:{part}") or asdict(images)
+            if Fingerprint(**known) != images:
+                now = "as many, but others" if known["count"] == images.count else f"{images.count:,}"
+                raise StudyError(
+                    f"study {self.where.name} has seen {known['count']:,} {part} images of {self.settings.data}, "
+                    f"and now there are {now}; bring those back, or search these under another --study NAME"
+                )
 
     def weights(self, trial: int, seed: int) -> Path:
         """Where the weights of a confirmed seed belong."""

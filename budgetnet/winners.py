@@ -188,9 +188,14 @@ class Order:
 
 
 def provenance(winner: Winner, aim: Aim) -> Provenance:
-    """Where a winner is from, and what it was to reach. Raises DataError where its data cannot be read."""
+    """Where a winner is from, and what it was to reach.
+
+    Raises DataError where its data cannot be read, and StudyError where somebody's own images have changed.
+    """
     settings = winner.study.settings
     data = load(settings.data, image_shape=winner.architecture.input_shape)
+    if known_name(settings.data) is None:
+        winner.study.check_images(training=data.training().fingerprint())
     return Provenance(
         study=winner.study.where.name,
         trial=winner.trial,

@@ -422,7 +422,7 @@ def test_train_may_be_a_class_of_trains(tmp_path):
     class_folders(tmp_path, 6, classes=("bus", "train"))
     assert load(str(tmp_path)).class_names == ("bus", "train")
     shutil.rmtree(tmp_path / "bus")
-    class_folders(tmp_path, 6, classes=("test",))  # a division without classes, not two classes
+    class_folders(tmp_path, 6, classes=("extra", "dev"))  # a division without classes, not three classes
     with pytest.raises(DataError, match=r"train: needs at least 2 class folders \(or IDX files\), but has 0$"):
         load(str(tmp_path))
 
@@ -444,13 +444,23 @@ def test_transparent_pictures_are_trained_on_as_they_are_predicted(tmp_path, ink
     assert torch.equal(shown.pixels, training.images[0])
 
 
+def test_a_picture_with_an_alpha_channel_is_transparent_only_where_something_is_clear(tmp_path):
+    class_folders(tmp_path, 6)
+    for path in tmp_path.glob("cat/*.png"):
+        Image.new("RGBA", (8, 6), (200, 10, 10, 255)).save(path)
+    found = load(str(tmp_path))
+    assert found.notes == ()
+    assert found.training().images[0, :, 0, 0].tolist() == [200, 10, 10]
+    assert read_picture(path, found.input_shape, (0.5,) * 3).notes == ()
+
+
 def test_labels_without_an_image_are_named_and_their_number_has_a_bound(tmp_path):
     images = np.zeros((12, 5, 5), np.uint8)
     np.savez(tmp_path / "from_one.npz", x_train=images, y_train=[1, 2, 3] * 4)
     (note,) = load(str(tmp_path / "from_one.npz")).notes
     assert note == f"{tmp_path / 'from_one.npz'}: 3 of 4 classes have training images, but not 0"
     np.savez(tmp_path / "far.npz", x_train=images, y_train=[1, 2, 300_000] * 4)
-    with pytest.raises(DataError, match=r"labels must be below 10, the number of images, but one is 300,000$"):
+    with pytest.raises(DataError, match=r"labels must be below 100,000, but one is 300,000$"):
         load(str(tmp_path / "far.npz"))
 
 

@@ -1023,3 +1023,11 @@ print("all alike")
 def test_strided_points_are_torchs_and_do_not_crash():
     done = subprocess.run([sys.executable, "-c", POINTS], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "all alike\n", "")
+
+
+def test_grouped_strided_points_of_bfloat16_are_computed_in_float32():
+    layer = nn.Conv2d(8, 16, 1, stride=2, groups=4)
+    x = random(4, 8, 9, 9, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu"), fused(chain := nn.Sequential(layer), CPU):
+        y = chain(x)
+    assert torch.equal(y, layer(x.float()).bfloat16())

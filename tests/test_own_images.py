@@ -16,6 +16,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from budgetnet import data, executor
+from budgetnet.aim import Aim
 from budgetnet.budget import Limits
 from budgetnet.coordinator import search
 from budgetnet.dataset import DataSet, Split, described, holdout_indices
@@ -30,7 +31,7 @@ from budgetnet.single import for_data
 from budgetnet.space_files import load_space, parse_space
 from budgetnet.study import open_study
 from budgetnet.tailor import followed, largest_batch, with_smaller_batches
-from budgetnet.winners import Winner, confirm_winner
+from budgetnet.winners import Order, Winner, confirm_winner, freeze_winner
 from tests.test_cli import run
 from tests.tiny import TINY, tiny_request, write_space
 
@@ -271,7 +272,7 @@ def test_a_space_in_a_file_is_taken_at_its_word(here: Path) -> None:
             lambda pixels: np.roll(pixels, 1),
             "300 test images of {}, and now there are as many",
         ),
-        ("test", "_test", lambda array: array[:299], "300 test images of {}, and now there are 299; choose another"),
+        ("test", "_test", lambda array: array[:299], "300 test images of {}, and now there are 299; bring those"),
     ],
     ids=["pixels", "labels", "pixels of the test", "number"],
 )
@@ -291,11 +292,29 @@ def test_a_study_goes_on_with_no_other_images_than_its_own(
         confirm_winner(winner, range(2), InProcess())
     if part == "training":
         with pytest.raises(StudyError, match=expected):
+            freeze_winner(winner, first, Aim(), Order(here / "model.py"))
+        assert not (here / "model.py").exists()
+        with pytest.raises(StudyError, match=expected):
             search(tiny_request(here, mine, trials=2, epochs=1))
     assert (study.runs(0), len(study.records())) == (list(first.runs), 1)
     np.savez_compressed(mine, **before)  # other bytes of the file, the same images
     assert len(search(tiny_request(here, mine, trials=2, epochs=1)).records()) == 2
     assert confirm_winner(winner, range(2), InProcess()).runs[0] == first.runs[0]
+
+
+def test_a_study_from_before_there_were_fingerprints_goes_on_and_has_them_then(here: Path) -> None:
+    figures(here / "my_images", each=12)
+    asked = {"budget": 900, "trials": 1, "epochs": 1}
+    study = search(tiny_request(here, here / "my_images", **asked))
+    parts = {key: study.inner.user_attrs[key] for key in study.inner.user_attrs if key.startswith("images:")}
+    assert {key: kept["count"] for key, kept in parts.items()} == {"images:training": 30}
+    study.storage.set_study_user_attr(study.inner._study_id, "images:training", None)
+    confirm_winner(Winner.of(study, 0), range(1), InProcess())
+    kept = study.inner.user_attrs
+    assert (kept["images:training"], kept["images:test"]["count"]) == (parts["images:training"], 6)
+    draw(here / "my_images" / "circle" / "new.png", "circle", (20, 20), shade=3)
+    with pytest.raises(StudyError, match=r"my_images, and now there are "):
+        confirm_winner(Winner.of(study, 0), range(2), InProcess())
 
 
 # One network ----------------------------------------------------------------------------------------------------------

@@ -217,6 +217,9 @@ def test_a_key_that_stands_twice_is_no_choice_of_the_last(tmp_path: Path) -> Non
     line = len(twice.read_text().splitlines())
     with pytest.raises(SpaceError, match=rf"twice\.yaml: is not YAML: line {line} says recipe again$"):
         load_space(str(twice))
+    with pytest.raises(ValueError, match=r"line 2 says << again$"):
+        parse_yaml("'<<': 1\n'<<': 2")
+    assert parse_yaml("1: a\n'1': b") == {1: "a", "1": "b"}
     merged = "a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\nc: [&d {<<: *a, y: 4}, {<<: *d, x: 5}]"
     assert parse_yaml(merged) == {
         "a": {"x": 1, "y": 2},
