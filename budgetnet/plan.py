@@ -21,7 +21,7 @@ from optuna.pruners import (
 from budgetnet.budget import Limits
 from budgetnet.catalogue import known_name
 from budgetnet.data import load
-from budgetnet.dataset import DataSet, Fingerprint
+from budgetnet.dataset import Fingerprint
 from budgetnet.dimension import Dimension
 from budgetnet.errors import StudyError
 from budgetnet.executor import HANG_LIMIT, LONGEST_LOOK, check_workers
@@ -115,12 +115,10 @@ class Request:
         space = load_space(self.space)
         self.place(space)
         spec = plain_path(space.data if self.data is None else self.data)
-        data = load(spec, image_shape=space.input)
-        space, notes = self._with_data(space, spec, data)
+        space, notes, training = self._with_data(space, spec)
         space = _taught(space, spec)
         space.check_reachable(limits)
         settings = Settings(space.to_plain(), *limits.as_tuple(), spec, self.images, self.epochs, self.seed)
-        training = None if known_name(spec) else data.training().fingerprint()
         return Checked(space, settings, plan, notes, training)
 
     def _check_executor(self) -> None:
@@ -145,18 +143,18 @@ class Request:
         """Where the study is or will be. Raises StudyError for a name that is no plain folder name."""
         return place(self.study or f"{self._subject(space)}-{self.budget}", self.storage, self.root)
 
-    def _with_data(self, space: SearchSpace, spec: str, data: DataSet) -> tuple[SearchSpace, tuple[str, ...]]:
-        """The space for the data, which are of the form that the space is for, and what is to be said of both.
-
-        Raises DataError.
-        """
+    def _with_data(self, space: SearchSpace, spec: str) -> tuple[SearchSpace, tuple[str, ...], Fingerprint | None]:
+        """The space for the data, which can be read and is of the form that the space is for; what is to be said of
+        both; and what the images are, where they are somebody's own. Raises DataError."""
+        data = load(spec, image_shape=space.input)
+        training = None if known_name(spec) else data.training().fingerprint()
         fitting = followed(space, data)
         if known_name(spec) != "mnist":
             check_enough(data)
         if spec == space.data or self.space not in space_names():  # somebody has chosen its batches for the data
-            return fitting, data.notes
+            return fitting, data.notes, training
         fitting, notes = with_smaller_batches(fitting, data, self.images)
-        return fitting, (*data.notes, *notes)
+        return fitting, (*data.notes, *notes), training
 
     def _subject(self, space: SearchSpace) -> str:
         """What a study is called after: its space, or the data where that is all that was chosen."""

@@ -66,7 +66,9 @@ def params(record: TrialRecord) -> int:
 def test_all_that_is_trained_is_under_the_budget_and_half_of_it_uses_nine_tenths(
     searched: Callable[..., Search], space: str, budget: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Request, "_with_data", lambda _, own, data: (own, ()))  # a larger space's would be downloaded
+    monkeypatch.setattr(
+        Request, "_with_data", lambda _, own, data: (own, (), None)
+    )  # a larger space's would be downloaded
     search = searched(space=space, budget=budget, trials=25)
     records = trained(search)
     assert len(records) == 25
