@@ -70,6 +70,7 @@ def confirm(
     """Retrain a trial over seeds; say what may be concluded.
 
     The seeds are fixed in advance, all training images are used, and the test set is read once an epoch, to report.
+    Interrupted, it goes on after the last whole epoch.
 
     Example: budgetnet confirm --trial 42 --seeds 10
     """
@@ -142,7 +143,10 @@ def _confirmed(
         return confirm_winner(winner, seeds, executor, also if quiet else heard)
     except KeyboardInterrupt:
         kept = len(seeds) - len(winner.missing(seeds))
-        stop(f"interrupted; {kept} of {len(seeds)} seeds are kept; go on with: {again()}", 130)
+        stop(
+            f"interrupted; {kept} of {len(seeds)} seeds, and whole epochs of others, are kept; go on with: {again()}",
+            130,
+        )
     finally:
         executor.close()
 

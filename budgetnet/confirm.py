@@ -24,6 +24,7 @@ def confirm(
     data: str,
     seeds: Sequence[int],
     weights: Path | None = None,
+    checkpoint: Callable[[int], Path] | None = None,
     done: Sequence[SeedRun] = (),
     bf16: bool = False,
     on_epoch: Callable[[int, EpochResult], None] | None = None,
@@ -31,7 +32,8 @@ def confirm(
 ) -> Confirmation:
     """Train ``architecture`` once a seed on all training images and read the test set once an epoch, for the report.
 
-    weights: file for the state dict of the first seed's last epoch. done: runs of some of the seeds, which are not
+    weights: file for the state dict of the first seed's last epoch. checkpoint(seed): file that keeps the whole epochs
+    of a seed until it has ended; one that lies there is gone on with. done: runs of some of the seeds, which are not
     repeated. bf16: compute the steps of the others in bfloat16. on_epoch(seed, result) and on_run(run) tell as it goes
     on. Raises WorkerError when a seed fails; the others are told to stop, and the executor is to be closed.
     """
@@ -42,6 +44,7 @@ def confirm(
         Job(
             index, architecture, recipe, data, "final", group[0], beside=tuple(group[1:]), bf16=bf16,
             weights=str(weights) if weights is not None and group[0] == seeds[0] else None,
+            checkpoint=None if checkpoint is None else str(checkpoint(group[0])),
         )
         for index, group in enumerate(groups)
     ]  # fmt: skip
@@ -82,6 +85,8 @@ def _runs(executor: Executor, jobs: Sequence[Job], on_epoch: Callable[[int, Epoc
                     for seed in job.seeds:
                         results = tuple(result for _, result in sorted(epochs[seed].items()))
                         yield SeedRun(seed, results, ended[seed].outcome, ended[seed].machine)
+                    if job.checkpoint is not None:  # every seed has been taken, and is kept by whoever keeps them
+                        Path(job.checkpoint).unlink(missing_ok=True)
     finally:
         for job_id in running:
             executor.stop(job_id)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from budgetnet.architecture import Architecture
 from budgetnet.cost import Cost, cost
@@ -29,7 +29,8 @@ class Job:
     all training images and judges on test. ``weights``: file that receives the final state dict (safetensors).
     ``images``: train on so many, a stratified part; None is all. ``beside``: further seeds that train in the same
     steps, for a GPU that one small network leaves idle; the weights are those of ``seed``. ``bf16``: whether a "final"
-    job computes its steps in bfloat16, as one for "search" does wherever the hardware has it."""
+    job computes its steps in bfloat16, as one for "search" does wherever the hardware has it. ``checkpoint``: file that
+    receives every whole epoch, and from which the same job, on the same machine, goes on."""
 
     id: int
     architecture: Architecture
@@ -41,6 +42,7 @@ class Job:
     images: int | None = None
     beside: tuple[int, ...] = ()
     bf16: bool = False
+    checkpoint: str | None = None
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -111,6 +113,7 @@ def run_job(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[
     """Build, audit, train, and yield what happens. The last event is Finished, Stopped or Failed."""
     from budgetnet.audit import audit
     from budgetnet.build import build
+    from budgetnet.checkpoint import Checkpoint
     from budgetnet.train import outcome, train_together
     from budgetnet.weights import save_weights
 
@@ -129,6 +132,7 @@ def run_job(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[
             device=device,
             bf16=None if job.split == "search" else job.bf16,
             should_stop=should_stop,
+            checkpoint=None if job.checkpoint is None else Checkpoint(Path(job.checkpoint), _identity(job, device)),
         )
         done = 0
         for results in epochs:
@@ -149,6 +153,17 @@ def run_job(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[
         raise  # the coordinator is gone; there is nobody to tell
     except Exception as error:  # whatever a job meets is that job's own failure
         yield Failed(job.id, reason(error))
+
+
+def _identity(job: Job, device: str) -> dict[str, Any]:
+    """All that decides what a job's epochs give, to the last bit."""
+    return {
+        "architecture": job.architecture.to_dict(),
+        "recipe": job.recipe.to_dict(),
+        "data": [job.data, job.split, job.images],
+        "seeds": job.seeds,
+        "machine": machine(device, len(job.seeds), job.bf16).to_dict(),
+    }
 
 
 @lru_cache(maxsize=1)

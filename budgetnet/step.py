@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -31,10 +31,43 @@ class Step:
     ) -> None:
         device = next(model.parameters()).device
         self.totals = torch.zeros(model.size if isinstance(model, Stacked) else 1, 2, device=device)
-        self._model, self._recipe, self._bf16, self._teach = model, recipe, bf16, teach
+        self._model, self._average, self._recipe, self._bf16, self._teach = model, average, recipe, bf16, teach
         self._rate, self._drawn = torch.zeros(2, device=device)
         self._optimizer = make_optimizer(model, recipe, self._rate)
         self._follow = _follower(model, average, self._drawn)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the steps to come depend on, by name: the weights, their average, what the optimizer remembers."""
+        remembered = {
+            f"optimizer.{index}.{name}": value
+            for index, parameter in enumerate(self._parameters())
+            for name, value in self._optimizer.state[parameter].items()
+            if value is not None  # SGD without momentum
+        }
+        return {**self._networks(), **remembered}
+
+    @torch.no_grad()
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on where a step of the same kind, whose ``state`` this is, has stopped; before the first call."""
+        for name, tensor in self._networks().items():
+            tensor.copy_(state[name])
+        for name, value in state.items():
+            kind, _, rest = name.partition(".")
+            if kind == "optimizer":
+                index, _, field = rest.partition(".")
+                parameter = self._parameters()[int(index)]
+                # laid out in memory as its parameter is, for the fused optimizers go through both side by side
+                own = torch.empty_like(parameter) if value.shape == parameter.shape else torch.empty_like(self._rate)
+                self._optimizer.state[parameter][field] = own.copy_(value)
+
+    def _networks(self) -> dict[str, Tensor]:
+        named = {f"model.{name}": tensor for name, tensor in self._model.state_dict().items()}
+        if self._average is not self._model:
+            named |= {f"average.{name}": tensor for name, tensor in self._average.state_dict().items()}
+        return named
+
+    def _parameters(self) -> list[Tensor]:
+        return [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
 
     def prepare(self, number: int, steps_per_epoch: int) -> None:
         """Set the learning rate and the pull of the average of a step, counted from 0 over the whole run.

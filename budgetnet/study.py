@@ -223,6 +223,10 @@ class Study:
         """Where the weights of a confirmed seed belong."""
         return self.where.home / "weights" / f"trial_{trial}_seed_{seed}.safetensors"
 
+    def unfinished(self, trial: int, seed: int) -> Path:
+        """Where the whole epochs of a seed that is being confirmed belong."""
+        return self.weights(trial, seed).with_name(f"trial_{trial}_seed_{seed}_unfinished.safetensors")
+
     def has_weights(self, trial: int, seed: int) -> bool:
         """Whether the weights that were kept of a seed are there, byte for byte."""
         with storage_errors(self.where):

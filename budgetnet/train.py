@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from budgetnet.augment import augment, normalise
 from budgetnet.captured import Captured
+from budgetnet.checkpoint import Checkpoint
 from budgetnet.dataset import Split
 from budgetnet.errors import TrainingDiverged
 from budgetnet.fused import fused
@@ -74,11 +75,13 @@ def train_together(
     device: str | torch.device = "cpu",
     bf16: bool | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> Iterator[list[EpochResult]]:
+    checkpoint: Checkpoint | None = None,
+) -> Iterator[Sequence[EpochResult]]:
     """As ``train``, for models of one architecture that take each step at once, each with a seed of its own.
 
     Meant for a GPU, which a single small network leaves idle; on a CPU, processes side by side are faster. A model sees
     its images as it would alone; the random numbers of dropout come from one generator. The seconds are those of all.
+    ``checkpoint``: where to go on, and what to write after every epoch; the epochs that it has are yielded again.
     """
     device = torch.device(device)
     training, evaluation = training.to(device), evaluation.to(device)
@@ -89,7 +92,12 @@ def train_together(
     teach = None if teacher is None else partial(answers, teacher, bf16=has_bf16(device))
     step = Step(model, average, recipe, has_bf16(device) if bf16 is None else bf16, teach)
     take = Captured(step) if device.type == "cuda" else step
-    for epoch in range(recipe.epochs):
+    done: list[Sequence[EpochResult]] = []
+    if checkpoint is not None and (progress := checkpoint.read()) is not None:
+        step.restore(progress.tensors)
+        done.extend(progress.epochs)
+        yield from progress.epochs
+    for epoch in range(len(done), recipe.epochs):
         started = time.perf_counter()
         with (
             _forked_rng(seeds, epoch, training.labels.device) as generators,
@@ -109,15 +117,16 @@ def train_together(
                 take(images, labels)
                 seen += labels.shape[-1]
         _check_finite(step.totals, epoch)
-        kept = _copies(average)
-        scores = [evaluate(each, evaluation, mean, std, device=device) for each in kept]
-        if epoch + 1 == recipe.epochs:
-            for mine, theirs in zip(models, kept, strict=True):
-                _plain_layout(mine).load_state_dict(theirs.state_dict())
-                mine.eval()
+        scores = [evaluate(each, evaluation, mean, std, device=device) for each in _copies(average)]
         rate = learning_rate(recipe, epoch * steps + index, steps)
         seconds = time.perf_counter() - started
-        yield _results(epoch, rate, step.totals.double() / seen, scores, len(evaluation), seconds)
+        done.append(_results(epoch, rate, step.totals.double() / seen, scores, len(evaluation), seconds))
+        if checkpoint is not None:
+            checkpoint.write(done, step.state())
+        yield done[-1]
+    for mine, theirs in zip(models, _copies(average), strict=True):
+        _plain_layout(mine).load_state_dict(theirs.state_dict())
+        mine.eval()
 
 
 def _results(

@@ -37,10 +37,14 @@ def save_weights(
     trained_on: data set and split, "search" or "final", as of a Job. Equal arguments give equal bytes.
     """
     data, split = trained_on
-    said = {ORIGIN: json.dumps({ARCHITECTURE: architecture.to_dict(), "data": data, "split": split})}
+    write_tensors(path, state, {ARCHITECTURE: architecture.to_dict(), "data": data, "split": split})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], said: Mapping[str, Any]) -> None:
+    """Tensors and what is to be said of them (JSON-able), as one file, atomically. Raises ModelError."""
     # a tensor that layers share is written under each of its names, so each needs a copy of its own
-    copies = {name: tensor.contiguous().cpu().clone() for name, tensor in state.items()}
-    replace_together({path: save(copies, said)})
+    copies = {name: tensor.contiguous().cpu().clone() for name, tensor in tensors.items()}
+    replace_together({path: save(copies, {ORIGIN: json.dumps(said)})})
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Origin:
 
 def read_origin(path: Path) -> Origin:
     """Raises ModelError where the file says no architecture."""
-    said = _said(path)
+    said = read_said(path)
     if ARCHITECTURE not in said:
         raise ModelError(f"{path}: does not say of which architecture it is, as files of train --weights do")
     try:
@@ -63,8 +67,11 @@ def read_origin(path: Path) -> Origin:
     return Origin(architecture, (said["data"], said["split"]) if "split" in said else None)
 
 
-def _said(path: Path) -> dict[str, Any]:
-    """What the metadata say; files of earlier versions have an entry of its own for the architecture, and no other."""
+def read_said(path: Path) -> dict[str, Any]:
+    """What the metadata say; files of earlier versions have an entry of its own for the architecture, and no other.
+
+    Raises ModelError.
+    """
     try:
         with safe_open(path, "pt") as file:
             entries = file.metadata() or {}

@@ -130,6 +130,7 @@ def confirm_winner(
 ) -> Confirmation:
     """Train a winner on all training images, once a seed; what is kept of it is not repeated, what ends is kept.
 
+    A seed that was interrupted goes on after its last whole epoch, where the machine and its software are the same.
     The steps have the precision of the seeds that are kept, or the one that ``in_precision`` chose. Raises
     BudgetnetError, at once where the images have changed; seeds that ended before stay with the study.
     """
@@ -150,6 +151,7 @@ def confirm_winner(
             data=winner.data,
             seeds=seeds,
             weights=weights,
+            checkpoint=lambda seed: winner.study.unfinished(winner.trial, seed),
             done=[run for seed, run in runs.items() if seed not in missing],
             bf16=winner.precision == BFLOAT16,
             on_epoch=on_epoch,

@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from budgetnet.augment import _grid, augment, normalise, random_maps
+from budgetnet.checkpoint import Checkpoint
 from budgetnet.data import load
 from budgetnet.dataset import Split
 from budgetnet.errors import RecipeError, TrainingDiverged
 from budgetnet.machine import has_bf16
 from budgetnet.recipe import RANGES, Affine, Recipe, learning_rate
 from budgetnet.step import make_optimizer
-from budgetnet.train import evaluate, predict, train
+from budgetnet.train import evaluate, predict, train, train_together
 
 MEAN, STD = (0.1307,), (0.3081,)
 
@@ -363,6 +364,61 @@ def test_should_stop_ends_within_a_fraction_of_an_epoch(small):
     stop_at_third = lambda: asked.append(None) or len(asked) == 3  # noqa: E731
     assert run(network(), Recipe(batch_size=32), (large, small[1]), should_stop=stop_at_third) == []
     assert len(asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "seeds"),
+    [
+        ({"ema": 0.9, "schedule": "onecycle"}, [0]),
+        ({"momentum": 0.0, "schedule": "step", "step_size": 1}, [1]),
+        ({"optimizer": "adam", "learning_rate": 0.01, "ema": 0.9}, [2]),
+        ({"optimizer": "adamw", "learning_rate": 0.01}, [3]),
+        ({"ema": 0.9}, [4, 5]),
+    ],
+)
+def test_a_training_that_goes_on_ends_with_the_very_same_weights(small, tmp_path, changes, seeds):
+    recipe = replace(Recipe(epochs=4, learning_rate=0.1, batch_size=48, rotation=5.0), **changes)
+    checkpoint = Checkpoint(tmp_path / "unfinished", recipe.to_dict())
+
+    def results(epochs, checkpoint=None):
+        models = [network(seed, dropout=0.1) for seed in seeds]
+        together = train_together(
+            models, recipe, *small, mean=MEAN, std=STD, seeds=seeds, bf16=False, checkpoint=checkpoint
+        )
+        return [without_time(each) for each in itertools.islice(together, epochs)], [m.state_dict() for m in models]
+
+    at_once, weights = results(None)
+    assert results(2, checkpoint)[0] == at_once[:2]
+    assert results(1, checkpoint)[0] == at_once[:1], "these are told again"
+    assert results(4, checkpoint)[0] == at_once
+    assert checkpoint.read().epochs[3][0].to_dict()["correct"] == at_once[3][0]["correct"]
+    for told, state in (results(None, checkpoint), results(None)):  # all epochs there; and none
+        assert told == at_once
+        for one, other in zip(state, weights, strict=True):
+            assert all(torch.equal(one[name], other[name]) for name in other)
+
+
+def test_a_checkpoint_of_another_training_or_a_broken_one_is_not_gone_on_with(small, tmp_path):
+    recipe, path = Recipe(epochs=2, learning_rate=0.1), tmp_path / "unfinished"
+
+    def epochs(checkpoint, seed=0):
+        together = train_together(
+            [network(seed)], recipe, *small, mean=MEAN, std=STD, seeds=[seed], bf16=False, checkpoint=checkpoint
+        )
+        return [without_time(each) for each in together]
+
+    mine = Checkpoint(path, {"seed": 0, "kind": ("a", 1)})
+    assert mine.read() is None
+    zero, one = epochs(mine), epochs(None, seed=1)
+    assert mine.read() is not None
+    assert Checkpoint(path, {"seed": 1, "kind": ("a", 1)}).read() is None
+    assert epochs(Checkpoint(path, {"seed": 1}), seed=1) == one != zero
+    assert mine.read() is None, "the file is now that of seed 1"
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], whole[:4], b"", b"{}" * 50):
+        path.write_bytes(content)
+        assert Checkpoint(path, {"seed": 1}).read() is None
+    assert epochs(Checkpoint(path, {"seed": 1}), seed=1) == one
 
 
 def test_a_loss_that_is_not_finite_raises(small):

@@ -29,9 +29,10 @@ from budgetnet.executor import InProcess, LocalProcesses
 from budgetnet.files import replace_together
 from budgetnet.jobs import Event, Job
 from budgetnet.modelfile import ModelFile
-from budgetnet.results import Confirmation, SeedRun
+from budgetnet.results import Confirmation, EpochResult, SeedRun
 from budgetnet.study import Study, open_study
 from budgetnet.verdicts import confirmation_lines
+from budgetnet.weights import read_said
 from budgetnet.winners import Order, Winner, confirm_winner, freeze_winner, seeds_to_freeze
 from tests.records import confirmation as made_up
 from tests.records import run as made_up_run
@@ -300,7 +301,7 @@ def test_an_interrupt_keeps_the_seeds_that_ended_and_says_how_to_go_on(fresh: De
     code, out, err = fresh.call(*command)
     assert (code, spy.seeds) == (130, [0, 1])
     again = f"budgetnet confirm --trial {fresh.trial} --seeds 2"
-    assert err == f"interrupted; 1 of 2 seeds are kept; go on with: {again}\n"
+    assert err == f"interrupted; 1 of 2 seeds, and whole epochs of others, are kept; go on with: {again}\n"
     assert "conclusion" not in out
     kept = fresh.runs
     assert [run.seed for run in kept] == [0]
@@ -311,11 +312,34 @@ def test_an_interrupt_keeps_the_seeds_that_ended_and_says_how_to_go_on(fresh: De
     assert "1 kept from before" in out
 
 
+def test_a_seed_that_was_interrupted_goes_on_after_its_last_whole_epoch(fresh: Desk) -> None:
+    winner = Winner.of(fresh.study, fresh.trial)
+    unfinished = fresh.study.unfinished(fresh.trial, 0)
+
+    def interrupt(seed: int, result: EpochResult) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        confirm_winner(winner, range(1), InProcess(), on_epoch=interrupt)
+    assert (winner.missing(range(1)), unfinished.is_file()) == ([0], True)
+    (first,) = read_said(unfinished)["epochs"]
+    (gone_on,) = confirm_winner(winner, range(1), InProcess()).runs
+    assert gone_on.epochs[0].to_dict() == first[0], "with its seconds: it was not trained again"
+    weights = fresh.study.weights(fresh.trial, 0)
+    here, kept = weights.read_bytes(), sorted(weights.parent.iterdir())
+    weights.unlink()
+    (at_once,) = confirm_winner(winner, range(1), InProcess()).runs
+    assert at_once.epochs[0].seconds != gone_on.epochs[0].seconds
+    assert (at_once.accuracies, at_once.outcome, weights.read_bytes()) == (gone_on.accuracies, gone_on.outcome, here)
+    assert kept == sorted(weights.parent.iterdir()) == [weights]
+
+
 def test_an_interrupted_freeze_writes_no_model_and_keeps_its_seeds(fresh: Desk) -> None:
     fresh.spied(interrupted=1)
     code, _, err = fresh.call("freeze")
     assert (code, [run.seed for run in fresh.runs]) == (130, [0])
-    assert err == f"interrupted; 1 of 3 seeds are kept; go on with: budgetnet freeze --trial {fresh.trial}\n"
+    kept = "1 of 3 seeds, and whole epochs of others, are kept"
+    assert err == f"interrupted; {kept}; go on with: budgetnet freeze --trial {fresh.trial}\n"
     assert not (fresh.folder / "model.py").exists()
 
 
