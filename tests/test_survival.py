@@ -27,11 +27,14 @@ from budgetnet.candidates import Candidate
 from budgetnet.coordinator import Ended, Search, opened, search
 from budgetnet.errors import StudyError, WorkerError
 from budgetnet.executor import HANG_LIMIT, MAX_DEATHS, LocalProcesses
+from budgetnet.given import add_network, made
 from budgetnet.jobs import EpochDone, Event, Failed, Finished, Job
 from budgetnet.lock import locked
 from budgetnet.notation import parse
+from budgetnet.place import place
 from budgetnet.recipe import Recipe
 from budgetnet.study import TrialRecord, create_or_open, open_study
+from budgetnet.weights import read_said
 from tests.instant import Instant, instant_job
 from tests.tiny import tiny_request, write_space
 
@@ -180,6 +183,24 @@ def kill_while_it_writes(folder: Path, data: Path, kills: int, storage: str | No
     after = trained("stress", storage)
     check_nothing_is_lost_or_counted_twice(known, after)
     assert len(after) == trials
+
+
+def test_kill_9_of_a_confirmation_loses_no_whole_epoch(here: Path, small_mnist: Path) -> None:
+    study = made(place("stress"), NETWORK, 8000, str(small_mnist), 12)
+    add_network(study, NETWORK, Recipe())
+    command = [sys.executable, "-m", "budgetnet", "confirm", "--study", "stress", "--trial", "0", "--seeds", "1"]
+    command += ["--workers", "2", "--device", "cpu"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert next(line for line in process.stdout if "epoch  3" in line)
+        process.kill()
+    with locked(study.where):  # and the worker has ended, or is about to
+        before = read_said(study.unfinished(0, 0))["epochs"]
+    assert 3 <= len(before) < 12, "killed too late to tell"
+    subprocess.run(command, check=True, capture_output=True)
+    (run,) = study.runs(0)
+    assert [epoch.to_dict() for epoch in run.epochs[: len(before)]] == [result for (result,) in before]
+    assert not study.unfinished(0, 0).exists()
 
 
 def test_a_killed_coordinator_leaves_no_worker_behind(here: Path, small_mnist: Path) -> None:
