@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import inf
 from typing import Any
 
@@ -309,10 +309,8 @@ class _StridedPoint:
         if x.ndim != 4:
             return layer(x)  # type: ignore[no-any-return]
         seen = x[:, :, ::down, ::across].contiguous(memory_format=torch.channels_last)
-        if layer.groups == 1 or x.dtype != torch.bfloat16 or layer.weight.dtype != torch.float32:
-            return F.conv2d(seen, layer.weight, layer.bias, groups=layer.groups)
-        with torch.autocast("cpu", enabled=False):  # as _Float32
-            return F.conv2d(seen.float(), layer.weight, layer.bias, groups=layer.groups).to(x.dtype)
+        point = partial(F.conv2d, weight=layer.weight, bias=layer.bias, groups=layer.groups)
+        return point(seen) if layer.groups == 1 else _in_float32(point, layer, seen)
 
 
 @dataclass(frozen=True)
@@ -320,11 +318,15 @@ class _Float32:
     layer: nn.Conv2d
 
     def __call__(self, x: Tensor) -> Tensor:
-        if x.dtype != torch.bfloat16 or self.layer.weight.dtype != torch.float32:
-            return self.layer(x)  # type: ignore[no-any-return]
-        with torch.autocast("cpu", enabled=False):
-            out: Tensor = self.layer(x.float())
-        return out.to(x.dtype)
+        return _in_float32(self.layer, self.layer, x)
+
+
+def _in_float32(piece: Piece, layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """``piece(x)``, a map in bfloat16 computed in float32 as far as the layer has its weights in that."""
+    if x.dtype != torch.bfloat16 or layer.weight.dtype != torch.float32:
+        return piece(x)
+    with torch.autocast("cpu", enabled=False):
+        return piece(x.float()).to(x.dtype)
 
 
 # --- what the kernels are given ---------------------------------------------------------------------------------------
