@@ -1,4 +1,5 @@
-"""A training after its last whole epoch, in a file: one that was interrupted goes on there, to the very same weights.
+"""A training after its last whole epoch, in a file: one that was interrupted goes on there. On a CPU it ends with the
+very weights that it would have had.
 
 Order, augmentation and dropout of an epoch depend on its seed and its number alone, so the tensors of a Step are all
 that the next epoch needs.
@@ -6,9 +7,12 @@ that the next epoch needs.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,9 @@ from torch import Tensor
 from budgetnet.checked import record
 from budgetnet.errors import ModelError
 from budgetnet.results import EpochResult
-from budgetnet.weights import read_said, read_weights, write_tensors
+from budgetnet.weights import read_all, write_tensors
+
+CODE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -29,24 +35,38 @@ class Progress:
 
 
 class Checkpoint:
-    """The file of one training. ``training`` (JSON-able) is all that its result depends on, the machine included."""
+    """The file of one training: ``start`` and a digest of ``training``, so that no training takes another's.
 
-    def __init__(self, path: Path, training: Mapping[str, Any]) -> None:
-        self._path = path
-        self._training = json.loads(json.dumps(training))  # as a file gives it back: lists for tuples
+    training (JSON-able): all that its result depends on, the machine included; the code of budgetnet is added here.
+    """
+
+    def __init__(self, start: Path, training: Mapping[str, Any]) -> None:
+        self._training = {**json.loads(json.dumps(training)), "code": _code()}  # as a file gives it back
+        digest = hashlib.sha256(json.dumps(self._training, sort_keys=True).encode()).hexdigest()
+        self.path = start.with_name(f"{start.name}_{digest[:8]}.safetensors")
 
     def read(self) -> Progress | None:
-        """None where the file is missing, broken, or of another training: then this one begins at its beginning."""
+        """None where there is no file, or a broken one: then the training begins at its beginning."""
         try:
-            said = read_said(self._path)
-            if said.get("training") != self._training:
+            said, tensors = read_all(self.path)
+            if said["training"] != self._training:
                 return None
             epochs = tuple(tuple(record(EpochResult, "epoch", result) for result in epoch) for epoch in said["epochs"])
-            return Progress(epochs, read_weights(self._path))
+            return Progress(epochs, tensors)
         except (ModelError, KeyError, TypeError):
             return None
 
     def write(self, epochs: Sequence[Sequence[EpochResult]], tensors: Mapping[str, Tensor]) -> None:
-        """Atomically; raises ModelError."""
+        """Atomically; where it cannot be done, the training is worth more, and the file stays as it was."""
         told = [[result.to_dict() for result in epoch] for epoch in epochs]
-        write_tensors(self._path, tensors, {"training": self._training, "epochs": told})
+        with suppress(ModelError):
+            write_tensors(self.path, tensors, {"training": self._training, "epochs": told})
+
+
+@cache
+def _code() -> str:
+    """SHA-256 over the modules of budgetnet: any of them may decide what an epoch gives."""
+    digest = hashlib.sha256()
+    for path in sorted(CODE.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

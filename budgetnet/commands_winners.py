@@ -70,7 +70,7 @@ def confirm(
     """Retrain a trial over seeds; say what may be concluded.
 
     The seeds are fixed in advance, all training images are used, and the test set is read once an epoch, to report.
-    Interrupted, it goes on after the last whole epoch.
+    Interrupted, it goes on after the last whole epoch, as long as machine and --workers stay the same.
 
     Example: budgetnet confirm --trial 42 --seeds 10
     """
@@ -142,11 +142,11 @@ def _confirmed(
     try:
         return confirm_winner(winner, seeds, executor, also if quiet else heard)
     except KeyboardInterrupt:
-        kept = len(seeds) - len(winner.missing(seeds))
-        stop(
-            f"interrupted; {kept} of {len(seeds)} seeds, and whole epochs of others, are kept; go on with: {again()}",
-            130,
-        )
+        left = winner.missing(seeds)
+        begun = sum(bool(winner.study.unfinished_files(winner.trial, seed)) for seed in left)
+        epochs = f", and the whole epochs of {plural(begun, 'other')}," if begun else ""
+        seeds_kept = f"{len(seeds) - len(left)} of {len(seeds)} seeds"
+        stop(f"interrupted; {seeds_kept}{epochs} are kept; go on with: {again()}", 130)
     finally:
         executor.close()
 

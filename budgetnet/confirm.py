@@ -32,10 +32,11 @@ def confirm(
 ) -> Confirmation:
     """Train ``architecture`` once a seed on all training images and read the test set once an epoch, for the report.
 
-    weights: file for the state dict of the first seed's last epoch. checkpoint(seed): file that keeps the whole epochs
-    of a seed until it has ended; one that lies there is gone on with. done: runs of some of the seeds, which are not
-    repeated. bf16: compute the steps of the others in bfloat16. on_epoch(seed, result) and on_run(run) tell as it goes
-    on. Raises WorkerError when a seed fails; the others are told to stop, and the executor is to be closed.
+    weights: file for the state dict of the first seed's last epoch. checkpoint(seed): how the file begins that receives
+    the whole epochs of a job whose first seed this is; one that lies there is gone on with. done: runs of some of the
+    seeds, which are not repeated. bf16: compute the steps of the others in bfloat16. on_epoch(seed, result) and
+    on_run(run) tell as it goes on. Raises WorkerError when a seed fails; the others are told to stop, and the executor
+    is to be closed.
     """
     kept = {run.seed: run for run in done}
     missing = [seed for seed in seeds if seed not in kept]
@@ -85,8 +86,6 @@ def _runs(executor: Executor, jobs: Sequence[Job], on_epoch: Callable[[int, Epoc
                     for seed in job.seeds:
                         results = tuple(result for _, result in sorted(epochs[seed].items()))
                         yield SeedRun(seed, results, ended[seed].outcome, ended[seed].machine)
-                    if job.checkpoint is not None:  # every seed has been taken, and is kept by whoever keeps them
-                        Path(job.checkpoint).unlink(missing_ok=True)
     finally:
         for job_id in running:
             executor.stop(job_id)

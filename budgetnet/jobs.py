@@ -6,11 +6,11 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from budgetnet.architecture import Architecture
 from budgetnet.cost import Cost, cost
@@ -20,6 +20,7 @@ from budgetnet.recipe import Recipe
 from budgetnet.results import BFLOAT16, FLOAT32, EpochResult, Machine, Outcome
 
 if TYPE_CHECKING:
+    from budgetnet.checkpoint import Checkpoint
     from budgetnet.dataset import DataSet, Split
 
 
@@ -29,8 +30,8 @@ class Job:
     all training images and judges on test. ``weights``: file that receives the final state dict (safetensors).
     ``images``: train on so many, a stratified part; None is all. ``beside``: further seeds that train in the same
     steps, for a GPU that one small network leaves idle; the weights are those of ``seed``. ``bf16``: whether a "final"
-    job computes its steps in bfloat16, as one for "search" does wherever the hardware has it. ``checkpoint``: file that
-    receives every whole epoch, and from which the same job, on the same machine, goes on."""
+    job computes its steps in bfloat16, as one for "search" does wherever the hardware has it. ``checkpoint``: how
+    the file begins that receives every whole epoch, and from which the same job, on the same machine, goes on."""
 
     id: int
     architecture: Architecture
@@ -113,7 +114,6 @@ def run_job(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[
     """Build, audit, train, and yield what happens. The last event is Finished, Stopped or Failed."""
     from budgetnet.audit import audit
     from budgetnet.build import build
-    from budgetnet.checkpoint import Checkpoint
     from budgetnet.train import outcome, train_together
     from budgetnet.weights import save_weights
 
@@ -132,7 +132,7 @@ def run_job(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[
             device=device,
             bf16=None if job.split == "search" else job.bf16,
             should_stop=should_stop,
-            checkpoint=None if job.checkpoint is None else Checkpoint(Path(job.checkpoint), _identity(job, device)),
+            checkpoint=_checkpoint(job, data, training, evaluation, device),
         )
         done = 0
         for results in epochs:
@@ -155,15 +155,21 @@ def run_job(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[
         yield Failed(job.id, reason(error))
 
 
-def _identity(job: Job, device: str) -> dict[str, Any]:
-    """All that decides what a job's epochs give, to the last bit."""
-    return {
+def _checkpoint(job: Job, data: DataSet, training: Split, evaluation: Split, device: str) -> Checkpoint | None:
+    """The file of a job, told apart from others by all that decides what its epochs give."""
+    from budgetnet.checkpoint import Checkpoint
+
+    if job.checkpoint is None:
+        return None
+    identity = {
         "architecture": job.architecture.to_dict(),
         "recipe": job.recipe.to_dict(),
-        "data": [job.data, job.split, job.images],
+        "images": [asdict(split.fingerprint()) for split in (training, evaluation)],
+        "mean and std": [data.mean, data.std],
         "seeds": job.seeds,
         "machine": machine(device, len(job.seeds), job.bf16).to_dict(),
     }
+    return Checkpoint(Path(job.checkpoint), identity)
 
 
 @lru_cache(maxsize=1)

@@ -224,8 +224,13 @@ class Study:
         return self.where.home / "weights" / f"trial_{trial}_seed_{seed}.safetensors"
 
     def unfinished(self, trial: int, seed: int) -> Path:
-        """Where the whole epochs of a seed that is being confirmed belong."""
-        return self.weights(trial, seed).with_name(f"trial_{trial}_seed_{seed}_unfinished.safetensors")
+        """How the file begins that the whole epochs of a seed under confirmation belong in."""
+        return self.weights(trial, seed).with_name(f"trial_{trial}_seed_{seed}_unfinished")
+
+    def unfinished_files(self, trial: int, seed: int) -> list[Path]:
+        """Those that there are: one for every way in which the seed has been begun."""
+        start = self.unfinished(trial, seed)
+        return sorted(start.parent.glob(f"{start.name}_*.safetensors"))
 
     def has_weights(self, trial: int, seed: int) -> bool:
         """Whether the weights that were kept of a seed are there, byte for byte."""

@@ -57,7 +57,7 @@ class Origin:
 
 def read_origin(path: Path) -> Origin:
     """Raises ModelError where the file says no architecture."""
-    said = read_said(path)
+    said = _said(path)
     if ARCHITECTURE not in said:
         raise ModelError(f"{path}: does not say of which architecture it is, as files of train --weights do")
     try:
@@ -67,11 +67,8 @@ def read_origin(path: Path) -> Origin:
     return Origin(architecture, (said["data"], said["split"]) if "split" in said else None)
 
 
-def read_said(path: Path) -> dict[str, Any]:
-    """What the metadata say; files of earlier versions have an entry of its own for the architecture, and no other.
-
-    Raises ModelError.
-    """
+def _said(path: Path) -> dict[str, Any]:
+    """What the metadata say; files of earlier versions have an entry of its own for the architecture, and no other."""
     try:
         with safe_open(path, "pt") as file:
             entries = file.metadata() or {}
@@ -97,6 +94,17 @@ def read_weights(path: Path, digest: str | None = None) -> dict[str, Tensor]:
         return load(content)
     except SafetensorError as error:
         raise ModelError(f"{path}: is no safetensors file: {_truncated(content) or error}") from None
+
+
+def read_all(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What ``write_tensors`` was given, the metadata and the tensors of one moment. Raises ModelError."""
+    try:
+        content = path.read_bytes()
+        tensors = load(content)
+        header = json.loads(content[HEADER : HEADER + int.from_bytes(content[:HEADER], "little")])
+        return json.loads(header["__metadata__"][ORIGIN]), tensors
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        raise ModelError(f"{path}: cannot be read: {error}") from None
 
 
 def _what_happened(path: Path, content: bytes, digest: str) -> str:

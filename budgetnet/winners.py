@@ -130,7 +130,8 @@ def confirm_winner(
 ) -> Confirmation:
     """Train a winner on all training images, once a seed; what is kept of it is not repeated, what ends is kept.
 
-    A seed that was interrupted goes on after its last whole epoch, where the machine and its software are the same.
+    A seed that was interrupted goes on after its last whole epoch, where machine, threads, software and precision (on a
+    GPU also the seeds that train as one) are the same.
     The steps have the precision of the seeds that are kept, or the one that ``in_precision`` chose. Raises
     BudgetnetError, at once where the images have changed; seeds that ended before stay with the study.
     """
@@ -144,19 +145,30 @@ def confirm_winner(
             weights.parent.mkdir(parents=True, exist_ok=True)
             if not winner.study.has_weights(winner.trial, seeds[0]):
                 weights.unlink(missing_ok=True)  # of a run that did not end, or not those that were kept
-        return confirm(
-            executor,
-            winner.architecture,
-            winner.recipe,
-            data=winner.data,
-            seeds=seeds,
-            weights=weights,
-            checkpoint=lambda seed: winner.study.unfinished(winner.trial, seed),
-            done=[run for seed, run in runs.items() if seed not in missing],
-            bf16=winner.precision == BFLOAT16,
-            on_epoch=on_epoch,
-            on_run=lambda run: winner.study.keep_run(winner.trial, run),
-        )
+        try:
+            return confirm(
+                executor,
+                winner.architecture,
+                winner.recipe,
+                data=winner.data,
+                seeds=seeds,
+                weights=weights,
+                checkpoint=lambda seed: winner.study.unfinished(winner.trial, seed),
+                done=[run for seed, run in runs.items() if seed not in missing],
+                bf16=winner.precision == BFLOAT16,
+                on_epoch=on_epoch,
+                on_run=lambda run: winner.study.keep_run(winner.trial, run),
+            )
+        finally:
+            _clear(winner, seeds)
+
+
+def _clear(winner: Winner, seeds: Sequence[int]) -> None:
+    """Remove what was kept of the seeds while they were trained."""
+    with storage_errors(winner.study.where):
+        for seed in set(seeds) - set(winner.missing(seeds)):
+            for path in winner.study.unfinished_files(winner.trial, seed):
+                path.unlink(missing_ok=True)
 
 
 def _recognise(winner: Winner) -> None:

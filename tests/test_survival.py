@@ -34,7 +34,7 @@ from budgetnet.notation import parse
 from budgetnet.place import place
 from budgetnet.recipe import Recipe
 from budgetnet.study import TrialRecord, create_or_open, open_study
-from budgetnet.weights import read_said
+from budgetnet.weights import read_all
 from tests.instant import Instant, instant_job
 from tests.tiny import tiny_request, write_space
 
@@ -186,7 +186,7 @@ def kill_while_it_writes(folder: Path, data: Path, kills: int, storage: str | No
 
 
 def test_kill_9_of_a_confirmation_loses_no_whole_epoch(here: Path, small_mnist: Path) -> None:
-    study = made(place("stress"), NETWORK, 8000, str(small_mnist), 12)
+    study = made(place("stress"), NETWORK, 8000, str(small_mnist), 40)
     add_network(study, NETWORK, Recipe())
     command = [sys.executable, "-m", "budgetnet", "confirm", "--study", "stress", "--trial", "0", "--seeds", "1"]
     command += ["--workers", "2", "--device", "cpu"]
@@ -195,12 +195,13 @@ def test_kill_9_of_a_confirmation_loses_no_whole_epoch(here: Path, small_mnist: 
         assert next(line for line in process.stdout if "epoch  3" in line)
         process.kill()
     with locked(study.where):  # and the worker has ended, or is about to
-        before = read_said(study.unfinished(0, 0))["epochs"]
-    assert 3 <= len(before) < 12, "killed too late to tell"
+        (unfinished,) = study.unfinished_files(0, 0)
+        before = read_all(unfinished)[0]["epochs"]
+    assert 3 <= len(before) < 40, "killed too late to tell"
     subprocess.run(command, check=True, capture_output=True)
     (run,) = study.runs(0)
     assert [epoch.to_dict() for epoch in run.epochs[: len(before)]] == [result for (result,) in before]
-    assert not study.unfinished(0, 0).exists()
+    assert study.unfinished_files(0, 0) == []
 
 
 def test_a_killed_coordinator_leaves_no_worker_behind(here: Path, small_mnist: Path) -> None:

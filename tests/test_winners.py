@@ -22,17 +22,18 @@ import pytest
 from optuna.trial import TrialState
 
 from budgetnet.aim import Aim
+from budgetnet.checkpoint import _code
 from budgetnet.coordinator import search
-from budgetnet.errors import StudyError, WorkerError
+from budgetnet.errors import ModelError, StudyError, WorkerError
 from budgetnet.evidence import Evidence, read_evidence
 from budgetnet.executor import InProcess, LocalProcesses
 from budgetnet.files import replace_together
-from budgetnet.jobs import Event, Job
+from budgetnet.jobs import EpochDone, Event, Job
 from budgetnet.modelfile import ModelFile
 from budgetnet.results import Confirmation, EpochResult, SeedRun
 from budgetnet.study import Study, open_study
 from budgetnet.verdicts import confirmation_lines
-from budgetnet.weights import read_said
+from budgetnet.weights import read_all
 from budgetnet.winners import Order, Winner, confirm_winner, freeze_winner, seeds_to_freeze
 from tests.records import confirmation as made_up
 from tests.records import run as made_up_run
@@ -301,7 +302,7 @@ def test_an_interrupt_keeps_the_seeds_that_ended_and_says_how_to_go_on(fresh: De
     code, out, err = fresh.call(*command)
     assert (code, spy.seeds) == (130, [0, 1])
     again = f"budgetnet confirm --trial {fresh.trial} --seeds 2"
-    assert err == f"interrupted; 1 of 2 seeds, and whole epochs of others, are kept; go on with: {again}\n"
+    assert err == f"interrupted; 1 of 2 seeds are kept; go on with: {again}\n"
     assert "conclusion" not in out
     kept = fresh.runs
     assert [run.seed for run in kept] == [0]
@@ -314,17 +315,10 @@ def test_an_interrupt_keeps_the_seeds_that_ended_and_says_how_to_go_on(fresh: De
 
 def test_a_seed_that_was_interrupted_goes_on_after_its_last_whole_epoch(fresh: Desk) -> None:
     winner = Winner.of(fresh.study, fresh.trial)
-    unfinished = fresh.study.unfinished(fresh.trial, 0)
-
-    def interrupt(seed: int, result: EpochResult) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        confirm_winner(winner, range(1), InProcess(), on_epoch=interrupt)
-    assert (winner.missing(range(1)), unfinished.is_file()) == ([0], True)
-    (first,) = read_said(unfinished)["epochs"]
+    (unfinished,) = interrupted(winner)
+    first = read_all(unfinished)[0]["epochs"][0][0]
     (gone_on,) = confirm_winner(winner, range(1), InProcess()).runs
-    assert gone_on.epochs[0].to_dict() == first[0], "with its seconds: it was not trained again"
+    assert gone_on.epochs[0].to_dict() == first, "with its seconds: it was not trained again"
     weights = fresh.study.weights(fresh.trial, 0)
     here, kept = weights.read_bytes(), sorted(weights.parent.iterdir())
     weights.unlink()
@@ -334,11 +328,66 @@ def test_a_seed_that_was_interrupted_goes_on_after_its_last_whole_epoch(fresh: D
     assert kept == sorted(weights.parent.iterdir()) == [weights]
 
 
+def interrupted(winner: Winner, seeds: int = 1) -> list[Path]:
+    """The files of seed 0 of a confirmation that was interrupted after its first epoch."""
+
+    def interrupt(seed: int, result: EpochResult) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        confirm_winner(winner, range(seeds), InProcess(), on_epoch=interrupt)
+    assert winner.missing(range(seeds)) == list(range(seeds))
+    return winner.study.unfinished_files(winner.trial, 0)
+
+
+def test_a_seed_that_was_begun_otherwise_is_left_as_it_is_and_goes_when_any_has_ended(fresh: Desk) -> None:
+    winner = Winner.of(fresh.study, fresh.trial)
+    alone = interrupted(winner)
+    with fresh.monkeypatch.context() as patch:
+        patch.setattr(InProcess, "takes_seeds_together", True)
+        with_others = interrupted(winner, seeds=2)
+    in_bfloat16 = interrupted(winner.in_precision("bfloat16"))
+    assert (len(alone), len(with_others), len(in_bfloat16)) == (1, 2, 3)
+    with fresh.monkeypatch.context() as patch:
+        patch.setattr("budgetnet.checkpoint.CODE", fresh.folder)
+        _code.cache_clear()
+        assert len(interrupted(winner)) == 4, "other code"
+    _code.cache_clear()
+    assert set(in_bfloat16) > set(with_others) > set(alone)
+    (run,) = confirm_winner(winner, range(1), InProcess()).runs
+    assert run.epochs[0].to_dict() != run.epochs[1].to_dict()
+    assert fresh.study.unfinished_files(fresh.trial, 0) == []
+
+
+def test_an_interrupt_says_whose_whole_epochs_are_kept(fresh: Desk) -> None:
+    class Late(Spy):
+        def events(self, timeout: float | None = None) -> Iterator[Event]:
+            for event in super().events(timeout):
+                yield event
+                if isinstance(event, EpochDone):
+                    raise KeyboardInterrupt
+
+    fresh.monkeypatch.setattr("budgetnet.executor.local", lambda workers, device: Late())
+    code, _, err = fresh.call("confirm", "--seeds", "2")
+    assert code == 130
+    assert err.startswith("interrupted; 0 of 2 seeds, and the whole epochs of 1 other, are kept; go on with: budgetnet")
+
+
+def test_a_checkpoint_that_cannot_be_written_costs_no_training(fresh: Desk) -> None:
+    def full(*_: object) -> None:
+        raise ModelError("no space left on device")
+
+    fresh.monkeypatch.setattr("budgetnet.checkpoint.write_tensors", full)
+    winner = Winner.of(fresh.study, fresh.trial)
+    assert confirm_winner(winner, range(1), InProcess()).n == 1
+    assert fresh.study.weights(fresh.trial, 0).is_file()
+
+
 def test_an_interrupted_freeze_writes_no_model_and_keeps_its_seeds(fresh: Desk) -> None:
     fresh.spied(interrupted=1)
     code, _, err = fresh.call("freeze")
     assert (code, [run.seed for run in fresh.runs]) == (130, [0])
-    kept = "1 of 3 seeds, and whole epochs of others, are kept"
+    kept = "1 of 3 seeds are kept"
     assert err == f"interrupted; {kept}; go on with: budgetnet freeze --trial {fresh.trial}\n"
     assert not (fresh.folder / "model.py").exists()
 
