@@ -11,7 +11,16 @@ import typer
 from budgetnet.completion import data_sets
 from budgetnet.completion import models as model_names
 from budgetnet.errors import BudgetnetError
-from budgetnet.options import DeviceOption, JsonOption, ModelsOption, RecipeOption, TensorboardOption, announce, remark
+from budgetnet.options import (
+    DeviceOption,
+    JsonOption,
+    ModelsOption,
+    RecipeOption,
+    TensorboardOption,
+    announce,
+    aside,
+    remark,
+)
 
 if TYPE_CHECKING:
     from budgetnet.results import EpochResult
@@ -50,11 +59,12 @@ def rf(
     if not is_notation(model):
         announce(locate(model, models))
     shape = None if input_shape is None else parse_shape(input_shape)
-    found = Inspection.of(model, shape, models, strict=strict)
-    shown = found.table if layer is None else found.table.layer(layer)
-    measured = found.measure(layer, data) if effective else None
-    if plot is not None:
-        found.draw(plot, layer, measured, data)
+    with aside():
+        found = Inspection.of(model, shape, models, strict=strict)
+        shown = found.table if layer is None else found.table.layer(layer)
+        measured = found.measure(layer, data) if effective else None
+        if plot is not None:
+            found.draw(plot, layer, measured, data)
     if as_json:
         told = shown.to_dict() | ({"effective": measured.to_dict()} if measured else {})
         typer.echo(json.dumps(told))
@@ -88,7 +98,8 @@ def export(
 
     path = file_with(check_name(model), models)
     announce(path)
-    made = write(path, model, onnx, int8=int8)
+    with aside():
+        made = write(path, model, onnx, int8=int8)
     if as_json:
         typer.echo(json.dumps({**asdict(made), "file": str(made.file)}))
         return
@@ -120,7 +131,8 @@ def predict(
 
     path = file_with(check_name(model), models)
     announce(path)
-    guesses = classify(path, model, images)
+    with aside():
+        guesses = classify(path, model, images)
     if as_json:
         typer.echo(json.dumps([guess.to_dict() for guess in guesses]))
         return

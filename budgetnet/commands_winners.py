@@ -24,6 +24,7 @@ from budgetnet.options import (
     again,
     announce,
     console,
+    made_aside,
     remark,
     say,
     stop,
@@ -308,7 +309,7 @@ def verify(
     announce(path)
     claims: dict[str, list[dict[str, object]]] = {name: [] for name in wanted}
     for name in wanted:
-        for claim in check(path, name, retrain=retrain):
+        for claim in made_aside(check(path, name, retrain=retrain)):
             claims[name].append(asdict(claim))
             if not as_json:
                 say([f"{name}: {'holds' if claim.holds else f'DOES NOT HOLD ({claim.found})'}: {claim.what}"])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
@@ -17,6 +18,7 @@ from budgetnet.completion import DEVICES, among, studies
 if TYPE_CHECKING:
     from rich.console import Console
 
+T = TypeVar("T")
 UNBROKEN = 1000  # columns of a pipe or a file
 
 StudyOption = Annotated[
@@ -77,6 +79,25 @@ def again() -> str:
     from shlex import join
 
     return join(["budgetnet", *sys.argv[1:]])
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Within, what somebody's own code prints goes to standard error: standard output is what the command says."""
+    with redirect_stdout(sys.stderr):
+        yield
+
+
+def made_aside(things: Iterable[T]) -> Iterator[T]:
+    """Those things, each made within ``aside``."""
+    iterator = iter(things)
+    while True:
+        with aside():
+            try:
+                thing = next(iterator)
+            except StopIteration:
+                return
+        yield thing
 
 
 def announce(path: Path | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -328,6 +329,43 @@ def test_search_in_a_script_without_a_guard_says_what_is_missing(here: Path, sma
     bare = subprocess.run([sys.executable, "bare.py"], check=False, capture_output=True, text=True)
     assert "a worker imported the script that searches; call search under if __name__ ==" in bare.stderr
     subprocess.run([sys.executable, "guarded.py"], check=True)
+
+
+CHATTY = """
+import torch
+print("imported")
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        print("made")
+        self.layer = torch.nn.Conv2d(1, 4, 3)
+    def forward(self, x):
+        print("called")
+        return self.layer(x)
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--effective", "--layer", "layer")])
+def test_what_a_class_prints_is_kept_out_of_the_json(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
+) -> None:
+    (here / "net.py").write_text(CHATTY)
+    code, out, err = run(monkeypatch, capsys, "rf", "net.py:Net", "--input", "1x8x8", "--json", *options)
+    assert (code, json.loads(out)["params"]) == (0, 40)
+    assert {"imported", "made", "called"} <= set(err.split())
+
+
+def test_what_a_file_prints_is_kept_out_of_what_verify_says(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shipped = Path(budgetnet.__file__).parent
+    for name in ("model.py", "Model_1.json"):
+        shutil.copy(shipped / name, here)
+    with (here / "model.py").open("a") as file:
+        file.write('print("imported")\n')
+    code, out, err = run(monkeypatch, capsys, "verify", "Model_1", "--json")  # without its weights: quick
+    assert (code, [claim["holds"] for claim in json.loads(out)["Model_1"]].count(False) > 0) == (1, True)
+    assert "imported" in err
 
 
 def test_help_of_every_command_has_an_example() -> None:
