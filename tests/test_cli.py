@@ -148,7 +148,52 @@ def test_train_one_network(
     code, out, _ = run(monkeypatch, capsys, *same)
     assert code == 0
     assert json.loads(out)["epochs"][-1]["total"] == 300
-    assert (here / "w.safetensors").is_file()
+    before = (here / "w.safetensors").read_bytes()
+    again = ["train", "a.json", *arguments[2:], "--weights", "w.safetensors", "--seed", "1"]
+    code, out, err = run(monkeypatch, capsys, *again)
+    assert (code, out, (here / "w.safetensors").read_bytes()) == (2, "", before)
+    assert err == "error: --weights w.safetensors: exists already; --force replaces it\n"
+    assert run(monkeypatch, capsys, *again, "--force")[0] == 0
+    assert (here / "w.safetensors").read_bytes() != before
+
+
+def test_rf_of_one_layer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """By hand: 28 - 2 = 26, pooled 13, - 2 = 11; field 3, pooled 4, + 2 · 2 = 8; 4 · 6 · 9 weights, for 121 cells."""
+    code, out, _ = run(monkeypatch, capsys, "rf", "4 M 6", "--layer", "stage1.1")
+    told = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert (code, told["type"], told["output"], told["params"], told["MACs"]) == (0, "Conv", "6×11×11", "216", "26,136")
+    assert (told["jump"], told["field"], told["start"]) == ("2", "8", "0")
+    assert "cell 5×5 sees pixels 10–17 × 10–17 of 28×28" in out
+    code, out, err = run(monkeypatch, capsys, "rf", "4 M 6", "--layer", "stage9.9")
+    assert (code, out, "stage9.9" in err) == (2, "", True)
+
+
+GATED = """
+import torch
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Conv2d(1, 4, 3)
+        self.gate = torch.nn.Conv2d(4, 4, 1)
+        self.last = torch.nn.Conv2d(4, 2, 3)
+    def forward(self, x):
+        x = self.first(x)
+        return self.last(x * torch.sigmoid(self.gate(torch.nn.functional.adaptive_avg_pool2d(x, 1))))
+"""
+
+
+def test_rf_follows_gates_only_when_it_is_to(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two convolutions see 5 × 5; the gate between them is the mean of the whole map."""
+    (here / "net.py").write_text(GATED)
+    command = ["rf", "net.py:Net", "--input", "1x12x12"]
+    code, plain, _ = run(monkeypatch, capsys, *command)
+    assert (code, "receptive field 5 after last" in plain, "(--strict follows them)" in plain) == (0, True, True)
+    code, strict, _ = run(monkeypatch, capsys, *command, "--strict")
+    assert (code, "receptive field 5" in strict, "which this follows" in strict) == (0, False, True)
+    code, out, _ = run(monkeypatch, capsys, *command, "--strict", "--layer", "last")
+    assert (code, "sees pixels 0–11 × 0–11 of 12×12" in out) == (0, True)
 
 
 def test_a_recipe_is_a_file_with_changes_behind_it(tmp_path: Path) -> None:

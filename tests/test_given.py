@@ -103,6 +103,27 @@ def test_all_seeds_of_a_trial_are_trained_in_one_precision(
     assert [run.machine.precision for run in open_study("mine").runs(1)] == ["float32", "float32"]
 
 
+def test_added_with_a_recipe_told_as_json_and_two_studies_on_one_page(
+    here: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind = ["--data", str(small_mnist), "--epochs", "1", "--recipe", "learning_rate=0.05,ema=0.9", "--json"]
+    for name in ("one", "two"):
+        code, out, _ = run(monkeypatch, capsys, "add", "4 M 6", "--study", name, *kind)
+        told = json.loads(out)
+        assert (code, told["state"], told["notation"]) == (0, "added", "4 M 6")
+        assert (told["recipe"]["learning_rate"], told["recipe"]["ema"], told["recipe"]["epochs"]) == (0.05, 0.9, 1)
+        confirm = ["confirm", "--study", name, "--trial", "0", "--seeds", "1", "--workers", "0", "--device", "cpu"]
+        assert run(monkeypatch, capsys, *confirm)[0] == 0
+    (here / "page").mkdir()
+    code, out, _ = run(monkeypatch, capsys, "report", "one", "two", "--out", "page")
+    assert (code, out) == (0, f"wrote {Path('page') / 'README.md'} and {Path('page') / 'report.html'}\n")
+    page = (here / "page" / "README.md").read_text(encoding="utf-8")
+    accuracy = 100 * open_study("one").runs(0)[0].final.accuracy
+    assert page.count(f"{accuracy:.2f}") >= 2
+    assert page.count("4 M 6") >= 2
+    assert not (here / "studies" / "one" / "README.md").exists()
+
+
 def test_from_two_notations_to_a_report_and_a_class(
     here: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
