@@ -828,3 +828,140 @@ class Frontier_6000(nn.Module):
         x = self.stage2(x)  #            (N, 32, 8, 8)
         logits: Tensor = self.head(x)  # (N, 10)
         return logits
+
+
+class Frontier_8000(nn.Module):
+    """(N, 1, 28, 28) images → (N, 10) logits, 7,979 params.
+
+    Target: at least 99.4 % of the test images in every one of the last 5 of 15 epochs, with fewer than 8,000 params.
+    Whether every one of the last epochs can hold the target with a budget of 8,000, and in every seed, is the question
+    of this study.
+
+    Result: 99.55 ± 0.06 % (mean ± standard deviation of the last epoch over 10 seeds, 10,000 test images).
+        params       7,979 / 8,000
+        MACs         1,922,100
+        activations  22,736 at the peak
+        best train   99.53 % (running figure of an epoch: changing weights, images as augmented)
+        clean train  99.65 % (mean of the last weights, images as they are)
+        best test    99.68 % (chosen on test, so it flatters)
+        lowest       99.45 % in the last 5 epochs of any seed
+        held         10 of 10 seeds
+        seed 0       99.55 99.56 99.52 99.56 99.55 % (last 5 epochs)
+        seed 1       99.61 99.54 99.56 99.55 99.57 % (last 5 epochs)
+        seed 2       99.58 99.57 99.59 99.58 99.59 % (last 5 epochs)
+        seed 3       99.57 99.55 99.57 99.58 99.59 % (last 5 epochs)
+        seed 4       99.55 99.56 99.53 99.53 99.54 % (last 5 epochs)
+        seed 5       99.48 99.46 99.50 99.49 99.48 % (last 5 epochs)
+        seed 6       99.66 99.66 99.68 99.68 99.68 % (last 5 epochs)
+        seed 7       99.62 99.61 99.58 99.56 99.55 % (last 5 epochs)
+        seed 8       99.46 99.45 99.47 99.47 99.47 % (last 5 epochs)
+        seed 9       99.53 99.53 99.50 99.51 99.51 % (last 5 epochs)
+
+    Analysis:
+    - The target held in 10 of 10 seeds (95 % Wilson interval of the share of seeds: 72.2 % to 100.0 %): from 10 seeds
+      nobody may conclude that it always does.
+    - Between seeds the last epoch varies by 0.06 points (standard deviation); the 95 % interval of its mean, by
+      Student's t, is 99.51 to 99.60 %.
+    - No overfitting beyond noise: on images as they are, the last weights classify 99.65 % of the training and 99.55 %
+      of the test images, 0.10 points apart, within two standard errors of 10,000 images (0.07 points each).
+    - No trend beyond the noise between seeds: mean test accuracy is 99.56 % at the first and 99.55 % at the last of the
+      5 epochs (95 % interval of the rise -0.03 to +0.01 points, paired by seed, p 0.399).
+    - Steady: no seed moved by more than 0.07 points within the last 5 epochs. Naming each seed's best epoch instead of
+      its last would flatter it by 0.04 points on average.
+    - It uses 7,979 / 8,000 params, 99.7 % of the budget, nearly all of it; 21 are left.
+    - The receptive field of a cell of the last map (6 × 6) is 22 × 22 pixels, the image 28 × 28: no cell sees all of
+      it, and only the head joins the parts.
+    - Changed against Frontier_6000: [bn-silu] c12 c17 M vs34 vs34 vs34 vs34 | gap fc:10 (7,979 params) for [bn-silu]
+      c12 c16 M vs33 vs33 vs32 | gap fc:10 (5,993); in the recipe learning_rate 0.1836 → 0.18, weight_decay 6.556e-05 →
+      6.6e-05, rotation 9.676 → 9.7, scale 0.1186 → 0.12, shift 0.05625 → 0.056, shear 0.07825 → 0.078.
+    - Over 10 shared seeds it ends 0.02 points above Frontier_6000: not distinguishable (95 % interval -0.03 to
+      +0.07 points, paired by seed, p 0.400); 50 test images are classified correctly by more of its seeds, 41 by more
+      of Frontier_6000's (exact paired test over images, p 0.403).
+
+    Receptive field:
+        layer      kind                output  jump  sees
+        stem.0     Conv2d 3 × 3       28 × 28     1     3
+        stage1.0   Conv2d 3 × 3       28 × 28     1     5
+        stage2.0   MaxPool2d 2 × 2    14 × 14     2     6
+        stage2.1   Conv2d 3 × 3       12 × 12     2    10
+        stage2.4   Conv2d 1 × 1       12 × 12     2    10
+        stage2.7   Conv2d 3 × 3       10 × 10     2    14
+        stage2.10  Conv2d 1 × 1       10 × 10     2    14
+        stage2.13  Conv2d 3 × 3         8 × 8     2    18
+        stage2.16  Conv2d 1 × 1         8 × 8     2    18
+        stage2.19  Conv2d 3 × 3         6 × 6     2    22
+        stage2.22  Conv2d 1 × 1         6 × 6     2    22
+        head.0     AdaptiveAvgPool2d    1 × 1    12    32
+        head.2     Linear                  10    12    32
+
+    Origin:
+        study       frontier/params_8000, trial 3, search seed 4, validation accuracy 99.55 %
+        data        mnist; retrained on all training images, seeds 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; test read once an
+                    epoch, to report
+        network     [bn-silu] c12 c17 M vs34 vs34 vs34 vs34 | gap fc:10
+        input       pixels from 0 to 1, less 0.1307, over 0.3081
+        recipe      learning_rate=0.18, batch_size=64, epochs=15, optimizer=sgd, momentum=0.9, nesterov=True,
+                    weight_decay=6.6e-05, schedule=onecycle, warmup=0.2, step_size=6, gamma=0.1, rotation=9.7,
+                    scale=0.12, shift=0.056, shear=0.078, fill=0.0, flip=False, label_smoothing=0.0, ema=0.998,
+                    teacher=studies/step_3_generalise/teacher.safetensors#54547b938dd5, distill=0.6, temperature=4.0
+        trained by  budgetnet 0.1.1, torch 2.15.0, numba 0.68.1, python 3.11.7, 1 thread of AMD EPYC
+        weights     Frontier_8000.safetensors, of seed 0, the first, after its last epoch
+                    sha256 8edf523ff8f83551ff7494980225625fd1bb4c4e9c251e05a917f9f3b0889007
+        evidence    Frontier_8000.json, all that was recorded
+                    sha256 a978c46c4f5037d08520b9e68cd62e5eab4884c9e3877d9957549b87a397a79b
+    """
+
+    input_shape = (1, 28, 28)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, 12, 3, padding=1, bias=False),  #  28 × 28, jump  1, receptive field  3
+            nn.BatchNorm2d(12),
+            nn.SiLU(),
+        )
+        self.stage1 = nn.Sequential(
+            nn.Conv2d(12, 17, 3, padding=1, bias=False),  # 28 × 28, jump  1, receptive field  5
+            nn.BatchNorm2d(17),
+            nn.SiLU(),
+        )
+        self.stage2 = nn.Sequential(
+            nn.MaxPool2d(2),  #                             14 × 14, jump  2, receptive field  6
+            nn.Conv2d(17, 17, 3, groups=17, bias=False),  # 12 × 12, jump  2, receptive field 10
+            nn.BatchNorm2d(17),
+            nn.SiLU(),
+            nn.Conv2d(17, 34, 1, bias=False),  #            12 × 12, jump  2, receptive field 10
+            nn.BatchNorm2d(34),
+            nn.SiLU(),
+            nn.Conv2d(34, 34, 3, groups=34, bias=False),  # 10 × 10, jump  2, receptive field 14
+            nn.BatchNorm2d(34),
+            nn.SiLU(),
+            nn.Conv2d(34, 34, 1, bias=False),  #            10 × 10, jump  2, receptive field 14
+            nn.BatchNorm2d(34),
+            nn.SiLU(),
+            nn.Conv2d(34, 34, 3, groups=34, bias=False),  #   8 × 8, jump  2, receptive field 18
+            nn.BatchNorm2d(34),
+            nn.SiLU(),
+            nn.Conv2d(34, 34, 1, bias=False),  #              8 × 8, jump  2, receptive field 18
+            nn.BatchNorm2d(34),
+            nn.SiLU(),
+            nn.Conv2d(34, 34, 3, groups=34, bias=False),  #   6 × 6, jump  2, receptive field 22
+            nn.BatchNorm2d(34),
+            nn.SiLU(),
+            nn.Conv2d(34, 34, 1, bias=False),  #              6 × 6, jump  2, receptive field 22
+            nn.BatchNorm2d(34),
+            nn.SiLU(),
+        )
+        self.head = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),  #                       1 × 1, jump 12, receptive field 32
+            nn.Flatten(),
+            nn.Linear(34, 10),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 1, 28, 28) images → (N, 10) logits."""
+        x = self.stem(x)  #              (N, 12, 28, 28)
+        x = self.stage1(x)  #            (N, 17, 28, 28)
+        x = self.stage2(x)  #            (N, 34, 6, 6)
+        logits: Tensor = self.head(x)  # (N, 10)
+        return logits
