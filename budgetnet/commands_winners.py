@@ -144,7 +144,7 @@ def _confirmed(
         return confirm_winner(winner, seeds, executor, also if quiet else heard)
     except KeyboardInterrupt:
         left = winner.missing(seeds)
-        begun = sum(bool(winner.study.unfinished_files(winner.trial, seed)) for seed in left)
+        begun = sum(bool(winner.study.begun_files(seed, winner.trial)) for seed in left)
         epochs = f", and the whole epochs of {plural(begun, 'other')}," if begun else ""
         seeds_kept = f"{len(seeds) - len(left)} of {len(seeds)} seeds"
         stop(f"interrupted; {seeds_kept}{epochs} are kept; go on with: {again()}", 130)

@@ -68,6 +68,7 @@ class Search:
         with storage_errors(study.where):
             self._ledger = Ledger(study)
         self._running: dict[int, _Running] = {}
+        self._over_with: list[int] = []  # seeds of trials that have ended, whose whole epochs are needed no more
         self._known: dict[str, TrialRecord] = {}
         self._trained = 0
         self._saved = time.monotonic()
@@ -99,6 +100,8 @@ class Search:
         if any(isinstance(event, Ended) for event in happened) or time.monotonic() - self._saved > SAVE_AFTER:
             self._ledger.save()
             self._saved = time.monotonic()
+            while self._over_with:
+                self.study.forget_begun(self._over_with.pop())
         return happened
 
     def _wants_more(self) -> bool:
@@ -112,9 +115,11 @@ class Search:
     # --- before and after ---------------------------------------------------------------------------------------------
 
     def _take_stock(self) -> None:
-        """Read what is there; queue again what a crash left running; set the sampler and pruner."""
+        """Read what is there; queue again what a crash left running, clear away the rest; set sampler and pruner."""
         self._requeue_running()
         self._ledger.save()
+        waiting = self._ledger.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        self.study.forget_begun_but({trial.user_attrs.get("seed") for trial in waiting})
         records = self.study.records()
         for record in records:
             if record.architecture is not None and record.recipe is not None and record.trained:
@@ -241,6 +246,7 @@ class Search:
                 "search",
                 record.seed,
                 images=self._settings.images,
+                checkpoint=str(self.study.begun(record.seed)),
             )
         )
         return record
@@ -261,12 +267,11 @@ class Search:
             yield Ended(self._over(running, event))
 
     def _over(self, running: _Running, event: Failed | Lost | Finished | Stopped) -> TrialRecord:
-        if running.pruned:
-            return self._end(running)
-        if isinstance(event, Lost):
+        if isinstance(event, Lost) and not running.pruned:
             return self._lose(running, event.reason)
+        self._over_with.append(running.record.seed)
         reason = event.reason if isinstance(event, Failed) else running.broken
-        return self._end(running) if reason is None else self._fail(running, reason)
+        return self._end(running) if reason is None or running.pruned else self._fail(running, reason)
 
     def _audited(self, running: _Running, event: Audited) -> None:
         """What fvcore counted is what is recorded."""

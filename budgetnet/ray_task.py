@@ -62,7 +62,7 @@ def train_task(order: Order, stops: Any, key: int) -> Iterator[Event | Begun | W
     set_up(order.threads)
     with tempfile.TemporaryDirectory(prefix="budgetnet-") as folder:
         weights = Path(folder) / "weights.safetensors"
-        job = order.job if order.job.weights is None else replace(order.job, weights=str(weights))
+        job = replace(order.job, checkpoint=None, weights=None if order.job.weights is None else str(weights))
         for event in run_job(job, order.device, _asked_to_stop(stops, key)):
             if isinstance(event, Finished) and job.weights is not None:
                 yield Weights(weights.read_bytes())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -223,14 +223,30 @@ class Study:
         """Where the weights of a confirmed seed belong."""
         return self.where.home / "weights" / f"trial_{trial}_seed_{seed}.safetensors"
 
-    def unfinished(self, trial: int, seed: int) -> Path:
-        """How the file begins that the whole epochs of a seed under confirmation belong in."""
+    def begun(self, seed: int, trial: int | None = None) -> Path:
+        """How the file begins that receives the whole epochs of a seed that ``confirm`` trains, or, where no trial is
+        named, of the trial that the search trains with this seed: that it keeps when it is queued again."""
+        if trial is None:
+            return self.where.home / f"seed_{seed}_unfinished"
         return self.weights(trial, seed).with_name(f"trial_{trial}_seed_{seed}_unfinished")
 
-    def unfinished_files(self, trial: int, seed: int) -> list[Path]:
-        """Those that there are: one for every way in which the seed has been begun."""
-        start = self.unfinished(trial, seed)
+    def begun_files(self, seed: int, trial: int | None = None) -> list[Path]:
+        """Those that there are: one for every way in which it has been begun."""
+        start = self.begun(seed, trial)
         return sorted(start.parent.glob(f"{start.name}_*.safetensors"))
+
+    def forget_begun_but(self, seeds: Collection[int | None]) -> None:
+        """Remove those of a search that was killed before it could, all but these seeds'."""
+        for path in self.where.home.glob("seed_*_unfinished_*.safetensors"):
+            seed = path.name.split("_")[1]
+            if seed.isdecimal() and int(seed) not in seeds:
+                self.forget_begun(int(seed))
+
+    def forget_begun(self, seed: int, trial: int | None = None) -> None:
+        """Remove them, for the training has ended."""
+        with storage_errors(self.where):
+            for path in self.begun_files(seed, trial):
+                path.unlink(missing_ok=True)
 
     def has_weights(self, trial: int, seed: int) -> bool:
         """Whether the weights that were kept of a seed are there, byte for byte."""

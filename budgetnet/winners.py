@@ -153,22 +153,15 @@ def confirm_winner(
                 data=winner.data,
                 seeds=seeds,
                 weights=weights,
-                checkpoint=lambda seed: winner.study.unfinished(winner.trial, seed),
+                checkpoint=lambda seed: winner.study.begun(seed, winner.trial),
                 done=[run for seed, run in runs.items() if seed not in missing],
                 bf16=winner.precision == BFLOAT16,
                 on_epoch=on_epoch,
                 on_run=lambda run: winner.study.keep_run(winner.trial, run),
             )
         finally:
-            _clear(winner, seeds)
-
-
-def _clear(winner: Winner, seeds: Sequence[int]) -> None:
-    """Remove what was kept of the seeds while they were trained."""
-    with storage_errors(winner.study.where):
-        for seed in set(seeds) - set(winner.missing(seeds)):
-            for path in winner.study.unfinished_files(winner.trial, seed):
-                path.unlink(missing_ok=True)
+            for seed in set(seeds) - set(winner.missing(seeds)):
+                winner.study.forget_begun(seed, winner.trial)
 
 
 def _recognise(winner: Winner) -> None:

@@ -403,6 +403,24 @@ def test_what_a_crash_left_running_is_queued_again(replayed: Callable[..., Searc
     assert after.study.inner.trials[1].params == trial.params
 
 
+def test_a_trial_that_was_interrupted_goes_on_after_its_last_whole_epoch(tmp_path: Path, small_mnist: Path) -> None:
+    request = tiny_request(tmp_path, small_mnist, trials=1)
+    with opened(request) as running:
+        events = running.run()
+        told = [next(event for event in events if isinstance(event, Progressed)) for _ in range(2)]
+        events.close()
+    home = running.study.where.home
+    assert len(list(home.glob("seed_*"))) == 1
+    (home / "seed_77_unfinished_0.safetensors").touch()  # of a search that was killed as a trial ended
+    study = search(request)
+    (trial,) = study.inner.get_trials(states=(TrialState.COMPLETE,))
+    assert trial.user_attrs["epochs"][:2] == [event.result.to_dict() for event in told], "with their seconds"
+    assert list(home.glob("seed_*")) == []
+    (at_once,) = search(replace(request, root=tmp_path / "other")).leaderboard()
+    (gone_on,) = study.leaderboard()
+    assert replace(gone_on, number=0, seconds=0) == replace(at_once, seconds=0)
+
+
 def test_time_runs_out_and_the_study_goes_on_later(replayed: Callable[..., Search]) -> None:
     search = replayed(Replay(rising), trials=3, timeout=1e-9)
     list(search.run())

@@ -195,13 +195,13 @@ def test_kill_9_of_a_confirmation_loses_no_whole_epoch(here: Path, small_mnist: 
         assert next(line for line in process.stdout if "epoch  3" in line)
         process.kill()
     with locked(study.where):  # and the worker has ended, or is about to
-        (unfinished,) = study.unfinished_files(0, 0)
+        (unfinished,) = study.begun_files(0, 0)
         before = read_all(unfinished)[0]["epochs"]
     assert 3 <= len(before) < 40, "killed too late to tell"
     subprocess.run(command, check=True, capture_output=True)
     (run,) = study.runs(0)
     assert [epoch.to_dict() for epoch in run.epochs[: len(before)]] == [result for (result,) in before]
-    assert study.unfinished_files(0, 0) == []
+    assert study.begun_files(0, 0) == []
 
 
 def test_a_killed_coordinator_leaves_no_worker_behind(here: Path, small_mnist: Path) -> None:

@@ -337,7 +337,7 @@ def interrupted(winner: Winner, seeds: int = 1) -> list[Path]:
     with pytest.raises(KeyboardInterrupt):
         confirm_winner(winner, range(seeds), InProcess(), on_epoch=interrupt)
     assert winner.missing(range(seeds)) == list(range(seeds))
-    return winner.study.unfinished_files(winner.trial, 0)
+    return winner.study.begun_files(0, winner.trial)
 
 
 def test_a_seed_that_was_begun_otherwise_is_left_as_it_is_and_goes_when_any_has_ended(fresh: Desk) -> None:
@@ -356,7 +356,7 @@ def test_a_seed_that_was_begun_otherwise_is_left_as_it_is_and_goes_when_any_has_
     assert set(in_bfloat16) > set(with_others) > set(alone)
     (run,) = confirm_winner(winner, range(1), InProcess()).runs
     assert run.epochs[0].to_dict() != run.epochs[1].to_dict()
-    assert fresh.study.unfinished_files(fresh.trial, 0) == []
+    assert fresh.study.begun_files(0, fresh.trial) == []
 
 
 def test_an_interrupt_says_whose_whole_epochs_are_kept(fresh: Desk) -> None:
