@@ -59,7 +59,8 @@ class Checkpoint:
     def write(self, epochs: Sequence[Sequence[EpochResult]], tensors: Mapping[str, Tensor]) -> None:
         """Atomically; where it cannot be done, the training is worth more, and the file stays as it was."""
         told = [[result.to_dict() for result in epoch] for epoch in epochs]
-        with suppress(ModelError):
+        with suppress(ModelError, OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)  # a study in a database server has no folder yet
             write_tensors(self.path, tensors, {"training": self._training, "epochs": told})
 
 

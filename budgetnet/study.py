@@ -10,7 +10,7 @@ import os
 import re
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -247,6 +247,8 @@ class Study:
         with storage_errors(self.where):
             for path in self.begun_files(seed, trial):
                 path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.begun(seed, trial).parent.rmdir()  # where nothing else is in it, as of a study in a server
 
     def has_weights(self, trial: int, seed: int) -> bool:
         """Whether the weights that were kept of a seed are there, byte for byte."""
