@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from budgetnet.results import EpochResult
 from budgetnet.weights import read_all, write_tensors
 
 CODE = Path(__file__).parent
+EVERY = 1.0  # seconds from one file to the next at least: more is not worth keeping
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Checkpoint:
         self._training = {**json.loads(json.dumps(training)), "code": _code()}  # as a file gives it back
         digest = hashlib.sha256(json.dumps(self._training, sort_keys=True).encode()).hexdigest()
         self.path = start.with_name(f"{start.name}_{digest[:8]}.safetensors")
+        self._written = time.monotonic()
 
     def read(self) -> Progress | None:
         """None where there is no file, or a broken one: then the training begins at its beginning."""
@@ -56,12 +59,17 @@ class Checkpoint:
         except (ModelError, KeyError, TypeError):
             return None
 
+    def due(self) -> bool:
+        """Whether so much has been done since the last file that another is worth it."""
+        return time.monotonic() - self._written >= EVERY
+
     def write(self, epochs: Sequence[Sequence[EpochResult]], tensors: Mapping[str, Tensor]) -> None:
         """Atomically; where it cannot be done, the training is worth more, and the file stays as it was."""
         told = [[result.to_dict() for result in epoch] for epoch in epochs]
         with suppress(ModelError, OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)  # a study in a database server has no folder yet
             write_tensors(self.path, tensors, {"training": self._training, "epochs": told})
+        self._written = time.monotonic()
 
 
 @cache

@@ -81,7 +81,7 @@ def train_together(
 
     Meant for a GPU, which a single small network leaves idle; on a CPU, processes side by side are faster. A model sees
     its images as it would alone; the random numbers of dropout come from one generator. The seconds are those of all.
-    ``checkpoint``: where to go on, and what to write after every epoch; the epochs that it has are yielded again.
+    ``checkpoint``: where to go on, and what to write after an epoch; the epochs that it has are yielded again.
     """
     device = torch.device(device)
     training, evaluation = training.to(device), evaluation.to(device)
@@ -121,7 +121,7 @@ def train_together(
         rate = learning_rate(recipe, epoch * steps + index, steps)
         seconds = time.perf_counter() - started
         done.append(_results(epoch, rate, step.totals.double() / seen, scores, len(evaluation), seconds))
-        if checkpoint is not None:
+        if checkpoint is not None and checkpoint.due():
             checkpoint.write(done, step.state())
         yield done[-1]
     for mine, theirs in zip(models, _copies(average), strict=True):

@@ -40,6 +40,12 @@ def environment_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture
+def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every epoch is kept, however short it is."""
+    monkeypatch.setattr("budgetnet.checkpoint.EVERY", 0.0)
+
+
 @pytest.fixture(scope="session")
 def small_mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An .npz of 720 training and 300 test images of MNIST: enough to learn something in a second."""

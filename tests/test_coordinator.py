@@ -403,6 +403,7 @@ def test_what_a_crash_left_running_is_queued_again(replayed: Callable[..., Searc
     assert after.study.inner.trials[1].params == trial.params
 
 
+@pytest.mark.usefixtures("every_epoch")
 def test_a_trial_that_was_interrupted_goes_on_after_its_last_whole_epoch(tmp_path: Path, small_mnist: Path) -> None:
     request = tiny_request(tmp_path, small_mnist, trials=1)
     with opened(request) as running:

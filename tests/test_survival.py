@@ -186,18 +186,18 @@ def kill_while_it_writes(folder: Path, data: Path, kills: int, storage: str | No
 
 
 def test_kill_9_of_a_confirmation_loses_no_whole_epoch(here: Path, small_mnist: Path) -> None:
-    study = made(place("stress"), NETWORK, 8000, str(small_mnist), 40)
+    study = made(place("stress"), NETWORK, 8000, str(small_mnist), 100)
     add_network(study, NETWORK, Recipe())
     command = [sys.executable, "-m", "budgetnet", "confirm", "--study", "stress", "--trial", "0", "--seeds", "1"]
     command += ["--workers", "2", "--device", "cpu"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert next(line for line in process.stdout if "epoch  3" in line)
+        assert next(line for line in process.stdout if study.begun_files(0, 0))
         process.kill()
     with locked(study.where):  # and the worker has ended, or is about to
         (unfinished,) = study.begun_files(0, 0)
         before = read_all(unfinished)[0]["epochs"]
-    assert 3 <= len(before) < 40, "killed too late to tell"
+    assert 1 <= len(before) < 100, "killed too late to tell"
     subprocess.run(command, check=True, capture_output=True)
     (run,) = study.runs(0)
     assert [epoch.to_dict() for epoch in run.epochs[: len(before)]] == [result for (result,) in before]

@@ -367,6 +367,7 @@ def test_should_stop_ends_within_a_fraction_of_an_epoch(small):
     assert len(asked) == 3
 
 
+@pytest.mark.usefixtures("every_epoch")
 @pytest.mark.parametrize(
     ("changes", "seeds"),
     [
@@ -399,7 +400,8 @@ def test_a_training_that_goes_on_ends_with_the_very_same_weights(small, tmp_path
             assert all(torch.equal(one[name], other[name]) for name in other)
 
 
-def test_a_checkpoint_of_another_training_or_a_broken_one_is_not_gone_on_with(small, tmp_path):
+@pytest.mark.usefixtures("every_epoch")
+def test_a_checkpoint_of_another_training_or_a_broken_one_is_not_gone_on_with(small, tmp_path, monkeypatch):
     recipe, path = Recipe(epochs=2, learning_rate=0.1), tmp_path / "unfinished"
 
     def epochs(checkpoint, seed=0):
@@ -422,6 +424,10 @@ def test_a_checkpoint_of_another_training_or_a_broken_one_is_not_gone_on_with(sm
         other.path.write_bytes(content)
         assert other.read() is None
     assert epochs(other, seed=1) == one
+    monkeypatch.setattr("budgetnet.checkpoint.EVERY", 1e6)
+    soon = Checkpoint(path, {"seed": 2})
+    assert len(epochs(soon, seed=2)) == 2
+    assert soon.read() is None, "it is not worth a file yet"
 
 
 def test_a_loss_that_is_not_finite_raises(small):

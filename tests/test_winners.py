@@ -313,6 +313,7 @@ def test_an_interrupt_keeps_the_seeds_that_ended_and_says_how_to_go_on(fresh: De
     assert "1 kept from before" in out
 
 
+@pytest.mark.usefixtures("every_epoch")
 def test_a_seed_that_was_interrupted_goes_on_after_its_last_whole_epoch(fresh: Desk) -> None:
     winner = Winner.of(fresh.study, fresh.trial)
     (unfinished,) = interrupted(winner)
@@ -340,6 +341,7 @@ def interrupted(winner: Winner, seeds: int = 1) -> list[Path]:
     return winner.study.begun_files(0, winner.trial)
 
 
+@pytest.mark.usefixtures("every_epoch")
 def test_a_seed_that_was_begun_otherwise_is_left_as_it_is_and_goes_when_any_has_ended(fresh: Desk) -> None:
     winner = Winner.of(fresh.study, fresh.trial)
     alone = interrupted(winner)
@@ -359,6 +361,7 @@ def test_a_seed_that_was_begun_otherwise_is_left_as_it_is_and_goes_when_any_has_
     assert fresh.study.begun_files(0, fresh.trial) == []
 
 
+@pytest.mark.usefixtures("every_epoch")
 def test_an_interrupt_says_whose_whole_epochs_are_kept(fresh: Desk) -> None:
     class Late(Spy):
         def events(self, timeout: float | None = None) -> Iterator[Event]:
@@ -373,6 +376,7 @@ def test_an_interrupt_says_whose_whole_epochs_are_kept(fresh: Desk) -> None:
     assert err.startswith("interrupted; 0 of 2 seeds, and the whole epochs of 1 other, are kept; go on with: budgetnet")
 
 
+@pytest.mark.usefixtures("every_epoch")
 def test_a_checkpoint_that_cannot_be_written_costs_no_training(fresh: Desk) -> None:
     def full(*_: object) -> None:
         raise ModelError("no space left on device")
