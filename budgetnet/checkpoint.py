@@ -1,5 +1,5 @@
-"""A training after its last whole epoch, in a file: one that was interrupted goes on there. On a CPU it ends with the
-very weights that it would have had.
+"""A training after a whole epoch, in a file: one that was interrupted goes on there. On a CPU it ends with the very
+weights that it would have had.
 
 Order, augmentation and dropout of an epoch depend on its seed and its number alone, so the tensors of a Step are all
 that the next epoch needs.
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from budgetnet.checked import record
 from budgetnet.errors import ModelError
+from budgetnet.files import DIGEST
 from budgetnet.results import EpochResult
 from budgetnet.weights import read_all, write_tensors
 
@@ -45,7 +46,7 @@ class Checkpoint:
     def __init__(self, start: Path, training: Mapping[str, Any]) -> None:
         self._training = {**json.loads(json.dumps(training)), "code": _code()}  # as a file gives it back
         digest = hashlib.sha256(json.dumps(self._training, sort_keys=True).encode()).hexdigest()
-        self.path = start.with_name(f"{start.name}_{digest[:8]}.safetensors")
+        self.path = start.with_name(f"{start.name}_{digest[:DIGEST]}.safetensors")
         self._written = time.monotonic()
 
     def read(self) -> Progress | None:
@@ -77,5 +78,6 @@ def _code() -> str:
     """SHA-256 over the modules of budgetnet: any of them may decide what an epoch gives."""
     digest = hashlib.sha256()
     for path in sorted(CODE.glob("*.py")):
-        digest.update(path.read_bytes())
+        with suppress(OSError):  # somebody is changing the code just now
+            digest.update(path.read_bytes())
     return digest.hexdigest()

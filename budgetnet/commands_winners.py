@@ -71,7 +71,7 @@ def confirm(
     """Retrain a trial over seeds; say what may be concluded.
 
     The seeds are fixed in advance, all training images are used, and the test set is read once an epoch, to report.
-    Interrupted, it goes on after the last whole epoch, as long as machine and --workers stay the same.
+    Interrupted, it goes on after a whole epoch, as long as machine, software and --workers stay the same.
 
     Example: budgetnet confirm --trial 42 --seeds 10
     """
@@ -144,8 +144,8 @@ def _confirmed(
         return confirm_winner(winner, seeds, executor, also if quiet else heard)
     except KeyboardInterrupt:
         left = winner.missing(seeds)
-        begun = sum(bool(winner.study.begun_files(seed, winner.trial)) for seed in left)
-        epochs = f", and the whole epochs of {plural(begun, 'other')}," if begun else ""
+        begun = any(winner.study.unfinished_seed(winner.trial, seed).files() for seed in left)
+        epochs = ", and whole epochs of others," if begun else ""
         seeds_kept = f"{len(seeds) - len(left)} of {len(seeds)} seeds"
         stop(f"interrupted; {seeds_kept}{epochs} are kept; go on with: {again()}", 130)
     finally:

@@ -9,6 +9,7 @@ from pathlib import Path
 from budgetnet.architecture import Architecture
 from budgetnet.errors import WorkerError
 from budgetnet.executor import Executor
+from budgetnet.files import Unfinished
 from budgetnet.jobs import EpochDone, Failed, Finished, Job, SeedDone, Stopped
 from budgetnet.recipe import Recipe
 from budgetnet.results import Confirmation, EpochResult, SeedRun
@@ -24,7 +25,7 @@ def confirm(
     data: str,
     seeds: Sequence[int],
     weights: Path | None = None,
-    checkpoint: Callable[[int], Path] | None = None,
+    unfinished: Callable[[int], Unfinished] | None = None,
     done: Sequence[SeedRun] = (),
     bf16: bool = False,
     on_epoch: Callable[[int, EpochResult], None] | None = None,
@@ -32,9 +33,9 @@ def confirm(
 ) -> Confirmation:
     """Train ``architecture`` once a seed on all training images and read the test set once an epoch, for the report.
 
-    weights: file for the state dict of the first seed's last epoch. checkpoint(seed): how the file begins that receives
-    the whole epochs of a job whose first seed this is; one that lies there is gone on with. done: runs of some of the
-    seeds, which are not repeated. bf16: compute the steps of the others in bfloat16. on_epoch(seed, result) and
+    weights: file for the state dict of the first seed's last epoch. unfinished(seed): where the whole epochs of a job
+    are kept whose first seed this is, until all its seeds have been told; a job goes on with them. done: runs of some
+    of the seeds, which are not repeated. bf16: compute the steps of the others in bfloat16. on_epoch(seed, result) and
     on_run(run) tell as it goes on. Raises WorkerError when a seed fails; the others are told to stop, and the executor
     is to be closed.
     """
@@ -45,7 +46,7 @@ def confirm(
         Job(
             index, architecture, recipe, data, "final", group[0], beside=tuple(group[1:]), bf16=bf16,
             weights=str(weights) if weights is not None and group[0] == seeds[0] else None,
-            checkpoint=None if checkpoint is None else str(checkpoint(group[0])),
+            checkpoint=None if unfinished is None else str(unfinished(group[0]).start),
         )
         for index, group in enumerate(groups)
     ]  # fmt: skip
@@ -86,6 +87,8 @@ def _runs(executor: Executor, jobs: Sequence[Job], on_epoch: Callable[[int, Epoc
                     for seed in job.seeds:
                         results = tuple(result for _, result in sorted(epochs[seed].items()))
                         yield SeedRun(seed, results, ended[seed].outcome, ended[seed].machine)
+                    if job.checkpoint is not None:
+                        Unfinished(Path(job.checkpoint)).forget()
     finally:
         for job_id in running:
             executor.stop(job_id)

@@ -19,6 +19,7 @@ from budgetnet.candidates import Candidate, Rejection, draw, screened
 from budgetnet.cost import cost
 from budgetnet.errors import WorkerError
 from budgetnet.executor import Executor, local
+from budgetnet.files import clear_staging
 from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job, Lost, Stopped
 from budgetnet.ledger import Ledger
 from budgetnet.lock import locked
@@ -101,7 +102,7 @@ class Search:
             self._ledger.save()
             self._saved = time.monotonic()
             while self._over_with:
-                self.study.forget_begun(self._over_with.pop())
+                self.study.unfinished_trial(self._over_with.pop()).forget()
         return happened
 
     def _wants_more(self) -> bool:
@@ -119,7 +120,8 @@ class Search:
         self._requeue_running()
         self._ledger.save()
         waiting = self._ledger.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        self.study.forget_begun_but({trial.user_attrs.get("seed") for trial in waiting})
+        self.study.forget_unfinished_trials({trial.user_attrs.get("seed") for trial in waiting})
+        clear_staging(self.study.where.home)
         records = self.study.records()
         for record in records:
             if record.architecture is not None and record.recipe is not None and record.trained:
@@ -246,7 +248,7 @@ class Search:
                 "search",
                 record.seed,
                 images=self._settings.images,
-                checkpoint=str(self.study.begun(record.seed)),
+                checkpoint=str(self.study.unfinished_trial(record.seed).start),
             )
         )
         return record

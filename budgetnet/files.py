@@ -7,8 +7,10 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,7 +28,7 @@ def replace_together(contents: Mapping[Path, bytes]) -> None:
     """
     first = next(iter(contents))
     try:
-        with TemporaryDirectory(prefix=".budgetnet-", dir=first.parent) as folder:
+        with TemporaryDirectory(prefix=STAGING, dir=first.parent) as folder:
             for path, content in contents.items():
                 _stage(path, content, Path(folder))
             _swap(list(contents), Path(folder))
@@ -84,6 +86,35 @@ def exclusive(path: Path) -> Iterator[None]:
         yield
     finally:
         held.release()
+
+
+STAGING = ".budgetnet-"  # how the folders begin that files are written in before they take their place
+DIGEST = 8  # characters that tell the trainings apart that share a start
+ABANDONED = 3600.0  # seconds after which one is what a process that was killed has left
+
+
+def clear_staging(folder: Path) -> None:
+    """Remove what processes left that were killed as they wrote."""
+    with suppress(OSError):
+        for left in folder.glob(f"{STAGING}*"):
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """The files of a training that is under way, whose names begin alike: one for every way in which it was begun."""
+
+    start: Path
+
+    def files(self) -> list[Path]:
+        return sorted(self.start.parent.glob(f"{self.start.name}_{'?' * DIGEST}.safetensors"))
+
+    def forget(self) -> None:
+        """Remove them; one that cannot be removed is in nobody's way."""
+        with suppress(OSError):
+            for path in self.files():
+                path.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str | None:

@@ -31,7 +31,7 @@ class Job:
     ``images``: train on so many, a stratified part; None is all. ``beside``: further seeds that train in the same
     steps, for a GPU that one small network leaves idle; the weights are those of ``seed``. ``bf16``: whether a "final"
     job computes its steps in bfloat16, as one for "search" does wherever the hardware has it. ``checkpoint``: how
-    the file begins that receives every whole epoch, and from which the same job, on the same machine, goes on."""
+    the file begins that receives its whole epochs, and from which the same job, on the same machine, goes on."""
 
     id: int
     architecture: Architecture
@@ -130,7 +130,7 @@ def run_job(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[
             std=data.std,
             seeds=job.seeds,
             device=device,
-            bf16=None if job.split == "search" else job.bf16,
+            bf16=_in_bf16(job, device),
             should_stop=should_stop,
             checkpoint=_checkpoint(job, data, training, evaluation, device),
         )
@@ -156,7 +156,9 @@ def run_job(job: Job, device: str, should_stop: Callable[[], bool]) -> Iterator[
 
 
 def _checkpoint(job: Job, data: DataSet, training: Split, evaluation: Split, device: str) -> Checkpoint | None:
-    """The file of a job, told apart from others by all that decides what its epochs give."""
+    """The file of a job, told apart from others by all that decides what its epochs give. None without one."""
+    import torch
+
     from budgetnet.checkpoint import Checkpoint
 
     if job.checkpoint is None:
@@ -167,9 +169,16 @@ def _checkpoint(job: Job, data: DataSet, training: Split, evaluation: Split, dev
         "images": [asdict(split.fingerprint()) for split in (training, evaluation)],
         "mean and std": [data.mean, data.std],
         "seeds": job.seeds,
-        "machine": machine(device, len(job.seeds), job.bf16).to_dict(),
+        "machine": machine(device, len(job.seeds), _in_bf16(job, device)).to_dict(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
     }
     return Checkpoint(Path(job.checkpoint), identity)
+
+
+def _in_bf16(job: Job, device: str) -> bool:
+    from budgetnet.machine import has_bf16
+
+    return has_bf16(device) if job.split == "search" else job.bf16
 
 
 @lru_cache(maxsize=1)

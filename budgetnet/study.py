@@ -6,11 +6,12 @@ it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from budgetnet.catalogue import known_name
 from budgetnet.cost import Cost
 from budgetnet.dataset import Fingerprint
 from budgetnet.errors import ModelError, SpaceError, StudyError
-from budgetnet.files import sha256
+from budgetnet.files import Unfinished, sha256
 from budgetnet.place import STUDIES, StudyPlace, names, newest, place
 from budgetnet.recipe import Recipe
 from budgetnet.results import FLOAT32, SeedRun
@@ -223,32 +224,25 @@ class Study:
         """Where the weights of a confirmed seed belong."""
         return self.where.home / "weights" / f"trial_{trial}_seed_{seed}.safetensors"
 
-    def begun(self, seed: int, trial: int | None = None) -> Path:
-        """How the file begins that receives the whole epochs of a seed that ``confirm`` trains, or, where no trial is
-        named, of the trial that the search trains with this seed: that it keeps when it is queued again."""
-        if trial is None:
-            return self.where.home / f"seed_{seed}_unfinished"
-        return self.weights(trial, seed).with_name(f"trial_{trial}_seed_{seed}_unfinished")
+    def unfinished_seed(self, trial: int, seed: int) -> Unfinished:
+        """What ``confirm`` keeps of a seed while it is trained."""
+        return self._unfinished(self.where.home / "weights", f"trial_{trial}_seed_{seed}")
 
-    def begun_files(self, seed: int, trial: int | None = None) -> list[Path]:
-        """Those that there are: one for every way in which it has been begun."""
-        start = self.begun(seed, trial)
-        return sorted(start.parent.glob(f"{start.name}_*.safetensors"))
+    def unfinished_trial(self, seed: int) -> Unfinished:
+        """What the search keeps of the trial with this seed while it is trained, or waits to be trained again."""
+        return self._unfinished(self.where.home, f"seed_{seed}")
 
-    def forget_begun_but(self, seeds: Collection[int | None]) -> None:
-        """Remove those of a search that was killed before it could, all but these seeds'."""
-        for path in self.where.home.glob("seed_*_unfinished_*.safetensors"):
+    def forget_unfinished_trials(self, but: Collection[int | None]) -> None:
+        """Remove what a search that was killed could not, all but that of these seeds."""
+        for path in self._unfinished(self.where.home, "seed_*").files():
             seed = path.name.split("_")[1]
-            if seed.isdecimal() and int(seed) not in seeds:
-                self.forget_begun(int(seed))
+            if seed.isdecimal() and int(seed) not in but:
+                self.unfinished_trial(int(seed)).forget()
 
-    def forget_begun(self, seed: int, trial: int | None = None) -> None:
-        """Remove them, for the training has ended."""
-        with storage_errors(self.where):
-            for path in self.begun_files(seed, trial):
-                path.unlink(missing_ok=True)
-        with suppress(OSError):
-            self.begun(seed, trial).parent.rmdir()  # where nothing else is in it, as of a study in a server
+    def _unfinished(self, folder: Path, name: str) -> Unfinished:
+        """Studies of several databases may share a folder."""
+        mark = "" if self.where.is_default else f"_{hashlib.sha256(self.where.url.encode()).hexdigest()[:6]}"
+        return Unfinished(folder / f"{name}_unfinished{mark}")
 
     def has_weights(self, trial: int, seed: int) -> bool:
         """Whether the weights that were kept of a seed are there, byte for byte."""

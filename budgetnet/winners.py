@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from shlex import join
 
@@ -17,6 +18,7 @@ from budgetnet.data import load
 from budgetnet.errors import ModelError, SentenceError, StudyError
 from budgetnet.evidence import Provenance, read_evidence
 from budgetnet.executor import Executor
+from budgetnet.files import clear_staging
 from budgetnet.freeze import Frozen, evidence_path, freeze
 from budgetnet.lock import locked
 from budgetnet.modelfile import check_name, free_name
@@ -130,8 +132,8 @@ def confirm_winner(
 ) -> Confirmation:
     """Train a winner on all training images, once a seed; what is kept of it is not repeated, what ends is kept.
 
-    A seed that was interrupted goes on after its last whole epoch, where machine, threads, software and precision (on a
-    GPU also the seeds that train as one) are the same.
+    A seed that was interrupted goes on after the last whole epoch that was kept, where machine, threads, software and
+    precision (on a GPU also the seeds that train as one) are the same.
     The steps have the precision of the seeds that are kept, or the one that ``in_precision`` chose. Raises
     BudgetnetError, at once where the images have changed; seeds that ended before stay with the study.
     """
@@ -145,23 +147,22 @@ def confirm_winner(
             weights.parent.mkdir(parents=True, exist_ok=True)
             if not winner.study.has_weights(winner.trial, seeds[0]):
                 weights.unlink(missing_ok=True)  # of a run that did not end, or not those that were kept
-        try:
-            return confirm(
-                executor,
-                winner.architecture,
-                winner.recipe,
-                data=winner.data,
-                seeds=seeds,
-                weights=weights,
-                checkpoint=lambda seed: winner.study.begun(seed, winner.trial),
-                done=[run for seed, run in runs.items() if seed not in missing],
-                bf16=winner.precision == BFLOAT16,
-                on_epoch=on_epoch,
-                on_run=lambda run: winner.study.keep_run(winner.trial, run),
-            )
-        finally:
-            for seed in set(seeds) - set(winner.missing(seeds)):
-                winner.study.forget_begun(seed, winner.trial)
+        clear_staging(weights.parent)
+        for seed in runs.keys() - set(missing):  # of a process that was killed as it ended
+            winner.study.unfinished_seed(winner.trial, seed).forget()
+        return confirm(
+            executor,
+            winner.architecture,
+            winner.recipe,
+            data=winner.data,
+            seeds=seeds,
+            weights=weights,
+            unfinished=partial(winner.study.unfinished_seed, winner.trial),
+            done=[run for seed, run in runs.items() if seed not in missing],
+            bf16=winner.precision == BFLOAT16,
+            on_epoch=on_epoch,
+            on_run=lambda run: winner.study.keep_run(winner.trial, run),
+        )
 
 
 def _recognise(winner: Winner) -> None:

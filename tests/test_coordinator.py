@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -19,6 +20,7 @@ from budgetnet.architecture import Architecture
 from budgetnet.coordinator import MAX_LOSSES, Ended, Progressed, Search, Started, opened, search
 from budgetnet.cost import cost
 from budgetnet.errors import BudgetError, BudgetnetError, DataError, SpaceError, StudyError, WorkerError
+from budgetnet.files import STAGING, clear_staging
 from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job, Lost, Stopped
 from budgetnet.lock import locked
 from budgetnet.place import place
@@ -412,7 +414,7 @@ def test_a_trial_that_was_interrupted_goes_on_after_its_last_whole_epoch(tmp_pat
         events.close()
     home = running.study.where.home
     assert len(list(home.glob("seed_*"))) == 1
-    (home / "seed_77_unfinished_0.safetensors").touch()  # of a search that was killed as a trial ended
+    (home / "seed_77_unfinished_01234567.safetensors").touch()  # of a search that was killed as a trial ended
     study = search(request)
     (trial,) = study.inner.get_trials(states=(TrialState.COMPLETE,))
     assert trial.user_attrs["epochs"][:2] == [event.result.to_dict() for event in told], "with their seconds"
@@ -420,6 +422,31 @@ def test_a_trial_that_was_interrupted_goes_on_after_its_last_whole_epoch(tmp_pat
     (at_once,) = search(replace(request, root=tmp_path / "other")).leaderboard()
     (gone_on,) = study.leaderboard()
     assert replace(gone_on, number=0, seconds=0) == replace(at_once, seconds=0)
+
+
+def test_studies_of_two_databases_in_one_folder_keep_their_own(tmp_path: Path) -> None:
+    here = Study(place("a", root=tmp_path), None, None)  # type: ignore[arg-type]
+    there = Study(place("a", f"sqlite:///{tmp_path}/other.db", tmp_path), None, None)  # type: ignore[arg-type]
+    assert here.where.home == there.where.home == tmp_path / "a"
+    here.where.home.mkdir()
+    for study in (here, there):
+        for seed in (1, 2, 11):
+            start = study.unfinished_trial(seed).start
+            start.with_name(f"{start.name}_01234567.safetensors").touch()
+    for study, left in ((here, [1, 0, 0]), (there, [1, 0, 0])):
+        study.forget_unfinished_trials({1, None})
+        assert [len(study.unfinished_trial(seed).files()) for seed in (1, 2, 11)] == left
+    assert len(list((tmp_path / "a").iterdir())) == 2
+
+
+def test_what_a_killed_process_was_writing_is_cleared_away_when_it_is_old(tmp_path: Path) -> None:
+    old, new = (tmp_path / f"{STAGING}{name}" for name in ("old", "new"))
+    for folder in (old, new):
+        folder.mkdir()
+        (folder / "half").touch()
+    os.utime(old, (0, 0))
+    clear_staging(tmp_path)
+    assert list(tmp_path.iterdir()) == [new]
 
 
 def test_time_runs_out_and_the_study_goes_on_later(replayed: Callable[..., Search]) -> None:

@@ -192,16 +192,16 @@ def test_kill_9_of_a_confirmation_loses_no_whole_epoch(here: Path, small_mnist: 
     command += ["--workers", "2", "--device", "cpu"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert next(line for line in process.stdout if study.begun_files(0, 0))
+        assert next(line for line in process.stdout if study.unfinished_seed(0, 0).files())
         process.kill()
     with locked(study.where):  # and the worker has ended, or is about to
-        (unfinished,) = study.begun_files(0, 0)
+        (unfinished,) = study.unfinished_seed(0, 0).files()
         before = read_all(unfinished)[0]["epochs"]
     assert 1 <= len(before) < 100, "killed too late to tell"
     subprocess.run(command, check=True, capture_output=True)
     (run,) = study.runs(0)
     assert [epoch.to_dict() for epoch in run.epochs[: len(before)]] == [result for (result,) in before]
-    assert study.begun_files(0, 0) == []
+    assert study.unfinished_seed(0, 0).files() == []
 
 
 def test_a_killed_coordinator_leaves_no_worker_behind(here: Path, small_mnist: Path) -> None:
