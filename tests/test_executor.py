@@ -169,7 +169,7 @@ def test_a_search_takes_bfloat16_where_the_hardware_has_it_and_final_training_do
     small_mnist: Path, monkeypatch: pytest.MonkeyPatch, split: str, follows: bool
 ) -> None:
     def losses(has: bool) -> list[float]:
-        monkeypatch.setattr("budgetnet.train.has_bf16", lambda device: has)
+        monkeypatch.setattr("budgetnet.machine.has_bf16", lambda device: has)
         events = list(run_job(job(small_mnist, split=split), "cpu", lambda: False))
         return [event.result.train_loss for event in events if isinstance(event, EpochDone)]
 
