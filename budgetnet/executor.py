@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from budgetnet.machine import cores, set_up
 MAX_DEATHS = 3  # workers that die one after the other without finishing an epoch before the executor gives up
 STOP_GRACE = 5.0  # seconds that a worker is given to leave before it is terminated
 HANG_LIMIT = 600.0  # seconds without a sign of life from a worker before it is killed; reading the data has none
+UNCAUGHT = 1  # the exit code of a Python process that an exception has ended
 BEAT = 2.0  # seconds between two signs of life of a worker that trains
 LONGEST_LOOK = 10.0  # seconds of silence that one look can prove: this process, too, may have been held up
 
@@ -96,7 +98,7 @@ class _Stop:
 
 @dataclass(frozen=True)
 class _Beat:
-    """A worker's sign of life, sent between two batches."""
+    """A worker's sign of life, sent when it has started and between two batches."""
 
 
 @dataclass(eq=False)
@@ -106,6 +108,7 @@ class _Worker:
     index: int  # of the slot; with several GPUs, which one
     job: int | None = None
     silent: float = 0.0  # seconds since it was last heard
+    started: bool = False  # it has given a sign of life
 
 
 Run = Callable[[Job, str, Callable[[], bool]], Iterator[Event]]  # run_job, or what a test puts in its place
@@ -116,7 +119,8 @@ class LocalProcesses:
     """One spawned process a slot, each with ``threads`` threads.
 
     A process that dies, or gives no sign of life for ``hang_limit`` seconds and is killed for that, fails its job and
-    is replaced. With CUDA the processes share the GPUs in turn. Raises WorkerError when workers die again and again.
+    is replaced. With CUDA the processes share the GPUs in turn. Raises WorkerError when workers die again and again, and
+    when one cannot start: another would fail likewise.
     """
 
     slots: int
@@ -208,11 +212,13 @@ class LocalProcesses:
 
     def _receive(self, worker: _Worker) -> Iterator[Event]:
         try:
-            event: Event | _Beat = worker.pipe.recv()
+            event: Event | _Beat | None = worker.pipe.recv()
         except (EOFError, OSError):
-            self._remove(worker)
-            yield self._bury(worker, f"the worker process died ({_exit(worker.process.exitcode)})")
+            event = None
+        if event is None:
+            yield self._lost(worker)
             return
+        worker.started = True
         if isinstance(event, _Beat):
             return
         if isinstance(event, EpochDone):
@@ -220,6 +226,12 @@ class LocalProcesses:
         if isinstance(event, Finished | Stopped | Failed):
             worker.job = None
         yield event
+
+    def _lost(self, worker: _Worker) -> Failed:
+        self._remove(worker)
+        if not worker.started and worker.process.exitcode == UNCAUGHT:
+            raise WorkerError("a worker process cannot start; what it said of that is above")
+        return self._bury(worker, f"the worker process died ({_exit(worker.process.exitcode)})")
 
     def _kill(self, worker: _Worker) -> Failed:
         worker.process.kill()
@@ -259,13 +271,16 @@ def _work(pipe: Connection, device: str, threads: int, run: Run) -> None:
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     set_up(threads)
     try:
+        pipe.send(_Beat())
         while True:
             message = pipe.recv()
             if isinstance(message, Job):
                 for event in run(message, device, _asked_to_stop(pipe, message.id)):
                     pipe.send(event)
-    except (EOFError, OSError):
-        return  # the coordinator is gone
+    except (EOFError, OSError):  # the coordinator has closed its end, or is gone
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)  # to take torch apart in good order takes a second
 
 
 def _leave_with_parent() -> None:

@@ -334,7 +334,7 @@ def test_a_full_disk_ends_the_search_in_one_line_and_keeps_the_study(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_keeps_the_study_and_says_how_to_go_on(here: Path, small_mnist: Path, number: int) -> None:
     arguments = search_arguments(here, small_mnist, trials=500)
-    arguments[arguments.index("--workers") + 1] = "2"
+    arguments[arguments.index("--workers") + 1] = "2" if number == signal.SIGINT else "1"
     process = subprocess.Popen(
         [sys.executable, "-m", "budgetnet", *arguments],
         stdout=subprocess.PIPE,
@@ -372,7 +372,8 @@ def test_search_in_a_script_without_a_guard_says_what_is_missing(here: Path, sma
     (here / "bare.py").write_text(f"import budgetnet\n{call}\n")
     (here / "guarded.py").write_text(f"import budgetnet\nif __name__ == '__main__':\n    {call}\n")
     bare = subprocess.run([sys.executable, "bare.py"], check=False, capture_output=True, text=True)
-    assert "a worker imported the script that searches; call search under if __name__ ==" in bare.stderr
+    assert bare.stderr.count("a worker imported the script that searches; call search under if __name__ ==") == 2
+    assert bare.stderr.endswith("WorkerError: a worker process cannot start; what it said of that is above\n")
     subprocess.run([sys.executable, "guarded.py"], check=True)
 
 
