@@ -119,8 +119,8 @@ class LocalProcesses:
     """One spawned process a slot, each with ``threads`` threads.
 
     A process that dies, or gives no sign of life for ``hang_limit`` seconds and is killed for that, fails its job and
-    is replaced. With CUDA the processes share the GPUs in turn. Raises WorkerError when workers die again and again, and
-    when one cannot start: another would fail likewise.
+    is replaced. With CUDA the processes share the GPUs in turn. Raises WorkerError when workers die again and again,
+    and when one cannot start: another would fail likewise.
     """
 
     slots: int
