@@ -155,7 +155,7 @@ class SeedRun:
         return {
             "seed": self.seed,
             "epochs": [epoch.to_dict() for epoch in self.epochs],
-            "outcome": {**asdict(self.outcome), "wrong": [list(pair) for pair in self.outcome.wrong]},
+            "outcome": {**vars(self.outcome), "wrong": [list(pair) for pair in self.outcome.wrong]},
             "machine": self.machine.to_dict(),
         }
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from budgetnet.optimizer import Group, Optimizer
 from budgetnet.recipe import Recipe, learning_rate
 from budgetnet.stacked import Stacked
 from budgetnet.teacher import divergence
@@ -40,9 +41,8 @@ class Step:
         """All that the steps to come depend on, by name: the weights, their average, what the optimizer remembers."""
         remembered = {
             f"optimizer.{index}.{name}": value
-            for index, parameter in enumerate(self._parameters())
-            for name, value in self._optimizer.state[parameter].items()
-            if value is not None  # SGD without momentum
+            for index, parameter in enumerate(self._optimizer.parameters)
+            for name, value in self._optimizer.remembered[parameter].items()
         }
         return {**self._networks(), **remembered}
 
@@ -55,19 +55,16 @@ class Step:
             kind, _, rest = name.partition(".")
             if kind == "optimizer":
                 index, _, field = rest.partition(".")
-                parameter = self._parameters()[int(index)]
+                parameter = self._optimizer.parameters[int(index)]
                 # laid out in memory as its parameter is, for the fused optimizers go through both side by side
                 own = torch.empty_like(parameter) if value.shape == parameter.shape else torch.empty_like(self._rate)
-                self._optimizer.state[parameter][field] = own.copy_(value)
+                self._optimizer.remembered[parameter][field] = own.copy_(value)
 
     def _networks(self) -> dict[str, Tensor]:
         named = {f"model.{name}": tensor for name, tensor in self._model.state_dict().items()}
         if self._average is not self._model:
             named |= {f"average.{name}": tensor for name, tensor in self._average.state_dict().items()}
         return named
-
-    def _parameters(self) -> list[Tensor]:
-        return [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
 
     def prepare(self, number: int, steps_per_epoch: int) -> None:
         """Set the learning rate and the pull of the average of a step, counted from 0 over the whole run.
@@ -100,24 +97,15 @@ class Step:
         return (1 - recipe.distill) * losses + recipe.distill * apart
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe, rate: Tensor) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, recipe: Recipe, rate: Tensor) -> Optimizer:
     """The recipe's optimizer, which looks its learning rate up in ``rate`` (a tensor without dimensions).
 
     Weight decay acts on tensors of two or more dimensions, that is not on biases and norms.
     """
     least = 3 if isinstance(model, Stacked) else 2
     parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= least], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim < least], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    if recipe.optimizer == "sgd":
-        nesterov = recipe.nesterov and recipe.momentum > 0
-        return torch.optim.SGD(groups, rate, recipe.momentum, nesterov=nesterov, fused=True)
-    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    capturable = rate.device.type == "cuda"
-    return kind(groups, rate, betas=(recipe.momentum, 0.999), fused=True, capturable=capturable)
+    weights = Group([p for p in parameters if p.ndim >= least], recipe.weight_decay)
+    return Optimizer((weights, Group([p for p in parameters if p.ndim < least], 0.0)), recipe, rate)
 
 
 def _follower(model: nn.Module, average: nn.Module, drawn: Tensor) -> Callable[[], None]:

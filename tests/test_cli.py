@@ -334,7 +334,7 @@ def test_a_full_disk_ends_the_search_in_one_line_and_keeps_the_study(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_keeps_the_study_and_says_how_to_go_on(here: Path, small_mnist: Path, number: int) -> None:
     arguments = search_arguments(here, small_mnist, trials=500)
-    arguments[arguments.index("--workers") + 1] = "2" if number == signal.SIGINT else "1"
+    arguments[arguments.index("--workers") + 1] = "2" if number == signal.SIGINT else "0"
     process = subprocess.Popen(
         [sys.executable, "-m", "budgetnet", *arguments],
         stdout=subprocess.PIPE,

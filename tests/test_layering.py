@@ -41,9 +41,8 @@ LAYERS = {
         5,
     ),
     **dict.fromkeys(("images", "folders", "catalogue", "vision", "tailor"), 5),
-    **dict.fromkeys(
-        ("augment", "captured", "fused", "picture", "stacked", "step", "train", "checkpoint", "effective", "teacher"), 6
-    ),
+    **dict.fromkeys(("augment", "captured", "fused", "optimizer", "picture", "stacked", "step", "train"), 6),
+    **dict.fromkeys(("checkpoint", "effective", "teacher"), 6),
     **dict.fromkeys(("jobs", "executor", "ray_connection", "ray_task", "cluster"), 7),
     **dict.fromkeys(
         (

@@ -123,8 +123,8 @@ def test_dropout_trains_reproducibly(small):
 
 def test_weight_decay_acts_on_weights_alone():
     optimizer = make_optimizer(Stacked(models()), Recipe(weight_decay=0.01), torch.tensor(0.1))
-    decayed = {p.ndim for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
-    spared = {p.ndim for group in optimizer.param_groups if not group["weight_decay"] for p in group["params"]}
+    decayed = {p.ndim for group in optimizer.groups if group.weight_decay for p in group.parameters}
+    spared = {p.ndim for group in optimizer.groups if not group.weight_decay for p in group.parameters}
     assert (decayed, spared) == ({5}, {2})
 
 

@@ -28,7 +28,10 @@ WIDTHS = regnet.BlockParams.from_init_params
 def made(name: str, device: str) -> tuple[nn.Module, Shape]:
     """A model without useful weights, and the shape of its images."""
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    with torch.device(device):
+    with torch.device(device), pytest.MonkeyPatch.context() as patch:
+        for setter in vars(nn.init):
+            if setter.endswith("_") and not setter.startswith("_"):  # no number of the weights is counted
+                patch.setattr(nn.init, setter, lambda tensor, *_, **__: tensor)
         model = get_model(name, weights=None, **options)
     side = 299 if name == "inception_v3" else 224
     return model.eval(), (3, side, side)
@@ -38,9 +41,6 @@ def on_meta(name: str) -> tuple[nn.Module, Shape]:
     """Without memory and without computing."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(regnet.BlockParams, "from_init_params", widths_on_cpu)
-        for setter in vars(nn.init):
-            if setter.endswith("_") and not setter.startswith("_"):  # there are no numbers to set
-                patch.setattr(nn.init, setter, lambda tensor, *_, **__: tensor)
         return made(name, "meta")
 
 

@@ -7,6 +7,8 @@ import itertools
 import json
 import math
 import shutil
+import subprocess
+import sys
 import warnings
 from dataclasses import asdict, replace
 
@@ -237,10 +239,61 @@ def test_the_grid_is_that_of_torch(size):
 
 def test_weight_decay_acts_on_weights_alone():
     optimizer = make_optimizer(network(), Recipe(weight_decay=0.01), torch.tensor(0.1))
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            assert group["weight_decay"] == (0.01 if parameter.ndim == 4 else 0.0)
-    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(network().parameters()))
+    for group in optimizer.groups:
+        for parameter in group.parameters:
+            assert group.weight_decay == (0.01 if parameter.ndim == 4 else 0.0)
+    assert len(optimizer.parameters) == len(list(network().parameters()))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"nesterov": False}, {"momentum": 0.0}, {"optimizer": "adam"}, {"optimizer": "adamw"}],
+    ids=str,
+)
+def test_the_optimizers_are_torchs_to_the_bit(changes):
+    recipe = Recipe(weight_decay=0.01, **changes)
+    model, twin = network(), network()
+    ours, momentum = make_optimizer(model, recipe, torch.tensor(0.1)), recipe.momentum
+    groups = [
+        {"params": [p for p in twin.parameters() if p.ndim == 4], "weight_decay": 0.01},
+        {"params": [p for p in twin.parameters() if p.ndim < 4], "weight_decay": 0.0},
+    ]
+    theirs = {
+        "sgd": lambda: torch.optim.SGD(groups, 0.1, momentum, nesterov=recipe.nesterov and momentum > 0, fused=True),
+        "adam": lambda: torch.optim.Adam(groups, 0.1, (momentum, 0.999), fused=True),
+        "adamw": lambda: torch.optim.AdamW(groups, 0.1, (momentum, 0.999), fused=True),
+    }[recipe.optimizer]()
+    dice = torch.Generator().manual_seed(0)
+    for _ in range(4):
+        for one, other in zip(model.parameters(), twin.parameters(), strict=True):
+            one.grad = torch.randn(one.shape, generator=dice)
+            other.grad = one.grad.clone()
+        ours.step()
+        theirs.step()
+    for one, other in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(one, other)
+    ours.zero_grad()
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_parameter_without_a_gradient_stays_as_it_is():
+    model = network()
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    optimizer = make_optimizer(model, Recipe(weight_decay=0.01), torch.tensor(0.1))
+    next(model.parameters()).grad = torch.ones_like(before[0])
+    optimizer.step()
+    stayed = [torch.equal(now, old) for now, old in zip(model.parameters(), before, strict=True)]
+    assert stayed == [False] + [True] * (len(before) - 1)
+
+
+def test_training_imports_no_compiler(small_mnist):
+    script = (
+        "import sys; from budgetnet import Recipe, parse; from budgetnet.jobs import Job, run_job\n"
+        f"job = Job(0, parse('4 M s6'), Recipe(epochs=1, ema=0.9), {str(small_mnist)!r}, 'final', 0)\n"
+        "print([type(event).__name__ for event in run_job(job, 'cpu', lambda: False)], 'torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout == "['Audited', 'EpochDone', 'SeedDone', 'Finished'] False\n"
 
 
 def test_one_step_is_plain_sgd(small):
