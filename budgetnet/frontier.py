@@ -102,6 +102,8 @@ def _places(runs: Confirmation) -> Sequence[Place]:
         (high, (6, 4), "left", "bottom"),
         (low, (-6, -4), "right", "top"),
         (low, (6, -4), "left", "top"),
+        (high, (-6, 16), "right", "bottom"),
+        (high, (6, 16), "left", "bottom"),
     )
 
 
