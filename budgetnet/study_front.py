@@ -90,9 +90,12 @@ def _counts(survey: Survey, public: Sequence[PublicRecord]) -> list[int]:
 
 def _told_front(survey: Survey, public: bool) -> str:
     best = survey.finished[0] if survey.finished else None
-    text = "Trials by the mean validation accuracy of their last epochs; nothing was chosen on test. "
+    text = ""
     if best is not None:
+        text += "Trials by the mean validation accuracy of their last epochs; nothing was chosen on test. "
         text += f"The best is trial {best.number}: {100 * (best.value or 0):.2f} % with {params(best):,} params. "
+    if survey.confirmed:
+        text += "Diamonds: the confirmed ones, trained again, by their last epoch on test. "
     if public:
         text += "Public records are single runs, chosen and measured on the test set, which flatters them."
     return text.strip()

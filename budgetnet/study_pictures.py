@@ -147,7 +147,7 @@ def _correlation(finished: Sequence[TrialRecord]) -> str:
     found = spearmanr(fields, values)
     return (
         f" Rank correlation (Spearman) over the {len(finished)} finished trials: {found.statistic:+.2f}, "
-        f"p {probability(float(found.pvalue))}; a correlation, for depth and width differ as well."
+        f"p {probability(float(found.pvalue))}; only a correlation: depth and width differ as well."
     )
 
 
