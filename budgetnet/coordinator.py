@@ -12,8 +12,9 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
+from typing import Any
 
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from budgetnet.candidates import Candidate, Rejection, draw, screened
 from budgetnet.cost import cost
@@ -21,7 +22,7 @@ from budgetnet.errors import WorkerError
 from budgetnet.executor import Executor, local
 from budgetnet.files import clear_staging
 from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job, Lost, Stopped
-from budgetnet.ledger import Ledger
+from budgetnet.ledger import Ledger, judged, unjudged
 from budgetnet.lock import locked
 from budgetnet.machine import choose_device
 from budgetnet.plan import Plan, Request, make_pruner
@@ -152,8 +153,15 @@ class Search:
         params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
         seed = trial.user_attrs.get("seed", self._settings.seed + trial.number)
         again = {"again": trial.number, "seed": seed, "losses": losses or trial.user_attrs.get("losses", 0)}
-        self._ledger.study.enqueue_trial(params, user_attrs=again)
+        known = {"fixed_params": params, **self._passed(trial)}
+        trial.system_attrs = unjudged(trial).system_attrs
+        self._ledger.study.add_trial(create_trial(state=TrialState.WAITING, system_attrs=known, user_attrs=again))
         self._ledger.study.tell(trial.number, state=TrialState.FAIL)
+
+    def _passed(self, trial: FrozenTrial) -> dict[str, Any]:
+        """What halving is not to ask the trial again, which now knows more rivals than when it was asked. Not the last:
+        whether that went well is not noted. Hyperband asks by number, so that a new trial is asked other things."""
+        return dict(judged(trial)[:-1]) if self.plan.pruner == "halving" else {}
 
     def _give_back(self) -> None:
         """Stop what still runs and queue it again."""

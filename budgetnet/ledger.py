@@ -10,9 +10,11 @@ storage); they are read from the database, not from Optuna's code.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from math import isfinite
 from typing import Any
 
@@ -28,6 +30,7 @@ from budgetnet.errors import StudyError
 from budgetnet.study import Study
 
 _ATTRIBUTES = {"user_attrs": "trial_user_attributes", "system_attrs": "trial_system_attributes"}
+_RUNG = "completed_rung_"  # how Optuna's halving begins the name of what a trial had when it was judged
 _TABLES = ("trials", "trial_params", "trial_values", "trial_intermediate_values", *_ATTRIBUTES.values())
 
 Row = dict[str, Any]
@@ -59,8 +62,11 @@ class Ledger:
         self._memory_id = self._memory.get_study_id_from_name(stored.where.name)
         self._saved = 0  # trials that the storage has
         self._open: dict[int, _Kept] = {}  # by number: those that have not ended there
-        for trial in stored.inner.get_trials(deepcopy=False):
-            self._memory.create_new_trial(self._memory_id, template_trial=trial)
+        trials = stored.inner.get_trials(deepcopy=False)
+        repeated = {trial.user_attrs.get("again") for trial in trials}
+        for trial in trials:
+            taken = unjudged(trial) if trial.number in repeated else trial
+            self._memory.create_new_trial(self._memory_id, template_trial=taken)
             self._saved += 1
             if not trial.state.is_finished():
                 key = stored.storage.get_trial_id_from_study_id_trial_number(self._id, trial.number)
@@ -112,6 +118,19 @@ class Ledger:
         return int(key[0])
 
 
+def judged(trial: FrozenTrial) -> list[tuple[str, Any]]:
+    """What halving has noted of a trial each time it judged it, in that order."""
+    rungs = [(name, value) for name, value in trial.system_attrs.items() if name.startswith(_RUNG)]
+    return sorted(rungs, key=lambda rung: int(rung[0].removeprefix(_RUNG)))
+
+
+def unjudged(trial: FrozenTrial) -> FrozenTrial:
+    """A trial that halving does not compare others with: another that goes on in its place counts for both."""
+    bare = copy.copy(trial)
+    bare.system_attrs = {name: value for name, value in trial.system_attrs.items() if not name.startswith(_RUNG)}
+    return bare
+
+
 class _Rows:
     """What is to be written of several trials, by table."""
 
@@ -153,8 +172,13 @@ class _Rows:
 
 
 def _state(trial: FrozenTrial) -> Row:
-    started, ended = trial.datetime_start, trial.datetime_complete
+    started, ended = _utc(trial.datetime_start), _utc(trial.datetime_complete)
     return {"state": trial.state.name, "datetime_start": started, "datetime_complete": ended}
+
+
+def _utc(local: datetime | None) -> datetime | None:
+    """The tables keep naive UTC; trials have naive local time."""
+    return None if local is None else local.astimezone(timezone.utc).replace(tzinfo=None)
 
 
 def _params(trial: FrozenTrial, known: set[str]) -> Iterator[Row]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from budgetnet.cost import cost
 from budgetnet.errors import BudgetError, BudgetnetError, DataError, SpaceError, StudyError, WorkerError
 from budgetnet.files import STAGING, clear_staging
 from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job, Lost, Stopped
+from budgetnet.ledger import judged
 from budgetnet.lock import locked
 from budgetnet.place import place
 from budgetnet.plan import PRUNERS, Request, make_pruner
@@ -165,6 +169,52 @@ def test_halving_asks_after_2_4_and_8_of_15_epochs() -> None:
     study = optuna.create_study(direction="maximize", pruner=make_pruner("halving", 15))
     ended = [epochs_of(study.ask(), 0.9 + 0.01 * number, fall) for number, fall in enumerate((99, 1, 3, 5, 9))]
     assert ended == [15, 2, 4, 8, 15]
+
+
+def halved_twice(search: Search) -> Counter[tuple[int, str]]:
+    """How often halving has each seed's verdict on an epoch."""
+    trials = search._ledger.study.get_trials(deepcopy=False)
+    return Counter((t.user_attrs["seed"], name) for t in trials for name in t.system_attrs if "rung" in name)
+
+
+def test_a_trial_that_was_interrupted_counts_once_in_halving(replayed: Callable[..., Search]) -> None:
+    options = {"trials": 4, "epochs": 9, "pruner": "halving"}
+    first = replayed(Replay(rising), **options)
+    with closing(first.run()) as events:
+        next(event for event in events if isinstance(event, Progressed) and event.result.epoch == 5)
+        first._ledger.save()
+    assert [len(judged(trial)) for trial in first._ledger.study.trials] == [0, 2], (
+        "of those after 1, 2 and 4 epochs all but the last"
+    )
+    again = replayed(Replay(rising), **options)
+    list(again.run())
+    assert max(halved_twice(again).values()) == 1
+    later = replayed(Replay(rising), **options)
+    assert halved_twice(later) == halved_twice(again), "also as it is read back"
+    names = [key for trial in open_stored(again) for key in trial.system_attrs if "rung" in key]
+    assert len(names) == len(halved_twice(again)) + 3, "the storage keeps what was"
+
+
+def open_stored(search: Search) -> list[optuna.trial.FrozenTrial]:
+    return open_study(search.study.where.name, root=search.study.where.folder.parent).inner.get_trials()
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "UTC", "America/New_York"])
+def test_times_are_those_of_the_clock_in_any_zone(
+    replayed: Callable[..., Search], monkeypatch: pytest.MonkeyPatch, zone: str
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        before, search = datetime.now(), replayed(Replay(rising), trials=2)
+        list(search.run())
+        for trial in open_stored(search):
+            assert trial.datetime_start is not None
+            assert trial.datetime_complete is not None
+            assert before <= trial.datetime_start <= trial.datetime_complete <= datetime.now()
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def epochs_of(trial: optuna.Trial, accuracy: float, fall: int) -> int:
