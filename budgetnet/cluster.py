@@ -26,6 +26,7 @@ HEAD_LIMIT = 30.0  # seconds without a word from the head before it counts as go
 NODE_LIMIT = 300.0  # seconds without any node that could run a job before the executor gives up
 VERDICT = 5.0  # seconds after a worker's death in which the death of its node explains it
 SLICE = 0.5  # seconds that one wait for events takes at most
+MOST_CPUS = 1_000_000  # that a job may ask for: more than there will be
 QUANTUM = 10_000  # Ray counts resources in units of 1/10,000
 
 # --- what a cluster has, and what a job asks of it --------------------------------------------------------------------
@@ -65,8 +66,8 @@ def choose_needs(
         raise WorkerError(f"--device must be auto, cpu or cuda with --executor ray, but got {device!r}")
     if workers is not None and workers < 1:
         raise WorkerError(f"--workers must be at least 1 with --executor ray, but got {workers}")
-    if not 1 / QUANTUM <= job_cpus < math.inf:
-        raise WorkerError(f"--job-cpus must be at least {1 / QUANTUM}, but got {job_cpus:g}")
+    if not 1 / QUANTUM <= job_cpus <= MOST_CPUS:
+        raise WorkerError(f"--job-cpus must be between {1 / QUANTUM} and {MOST_CPUS:,}, but got {job_cpus:g}")
     if not (job_gpus == 0 or 1 / QUANTUM <= job_gpus <= 1):
         raise WorkerError(f"--job-gpus must be 0, or between {1 / QUANTUM} and 1, but got {job_gpus:g}")
     if device == "cpu" and job_gpus:
@@ -90,6 +91,13 @@ def capacity(nodes: Sequence[Node], needs: Needs) -> int:
             f"a job must fit on a node of the Ray cluster: it needs {needs}; nodes have {', '.join(have)}"
         )
     return most
+
+
+def anywhere(job: Job) -> Job:
+    """The job with paths that mean the same in whatever folder a worker is."""
+    path, mark, digest = job.recipe.teacher.partition("#")
+    recipe = job.recipe.taught_by(f"{absolute(path)}{mark}{digest}") if path else job.recipe
+    return replace(job, data=absolute(job.data), recipe=recipe)
 
 
 # --- the executor -----------------------------------------------------------------------------------------------------
@@ -166,7 +174,7 @@ class RayCluster:
 
     def submit(self, job: Job) -> None:
         key, threads = next(self._keys), max(1, int(self._needs.cpus))
-        order = Order(replace(job, data=absolute(job.data)), self._device, threads, version("budgetnet"))
+        order = Order(anywhere(job), self._device, threads, version("budgetnet"))
         self._running.append(_Running(job, key, self._train.remote(order, self._stops, key)))
 
     def stop(self, job: int) -> None:

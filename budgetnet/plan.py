@@ -177,7 +177,9 @@ def _taught(space: SearchSpace, data: str) -> SearchSpace:
     pinned = tuple(named_in_full(str(spec)) for spec in teachers.ends())
     for spec in pinned:
         check_teacher(spec, space.input, space.classes, data)
-    return space.model_copy(update={"recipe": {**space.recipe, "teacher": Dimension(pinned)}})
+    full = dict(zip(map(str, teachers.ends()), pinned, strict=True))
+    starts = tuple({n: full.get(str(v), v) if n == "teacher" else v for n, v in start.items()} for start in space.start)
+    return space.model_copy(update={"recipe": {**space.recipe, "teacher": Dimension(pinned)}, "start": starts})
 
 
 def check_seed(seed: int) -> None:

@@ -20,11 +20,12 @@ import pytest
 import torch
 
 from budgetnet import cluster
-from budgetnet.cluster import Needs, RayCluster, capacity, choose_needs
+from budgetnet.cluster import Needs, RayCluster, anywhere, capacity, choose_needs
 from budgetnet.coordinator import Search
 from budgetnet.errors import WorkerError
 from budgetnet.jobs import EpochDone, Event, Failed, Finished, Job, Lost, Stopped, run_job
 from budgetnet.lock import locked
+from budgetnet.notation import parse
 from budgetnet.progress import Progressed
 from budgetnet.ray_connection import Node
 from budgetnet.ray_task import absolute
@@ -101,8 +102,9 @@ def test_the_device_is_what_a_job_asks_for(
     [
         ({"device": "mps"}, "--device must be auto, cpu or cuda with --executor ray, but got 'mps'"),
         ({"workers": 0}, "--workers must be at least 1 with --executor ray, but got 0"),
-        ({"job_cpus": 0}, "--job-cpus must be at least 0.0001, but got 0"),
-        ({"job_cpus": float("nan")}, "--job-cpus must be at least 0.0001, but got nan"),
+        ({"job_cpus": 0}, "--job-cpus must be between 0.0001 and 1,000,000, but got 0"),
+        ({"job_cpus": float("nan")}, "--job-cpus must be between 0.0001 and 1,000,000, but got nan"),
+        ({"job_cpus": 1e305}, "--job-cpus must be between 0.0001 and 1,000,000, but got 1e+305"),
         ({"job_gpus": 1.5}, "--job-gpus must be 0, or between 0.0001 and 1, but got 1.5"),
         ({"device": "cpu", "job_gpus": 0.5}, "--job-gpus must be 0 with --device cpu, but got 0.5"),
         ({"address": "ray://10.0.0.1:10001"}, "--ray-address must be auto or host:port, on a machine of the cluster"),
@@ -125,6 +127,12 @@ def test_paths_do_not_depend_on_the_folder_of_a_worker(tmp_path: Path, monkeypat
         (tmp_path / name).mkdir()
     assert absolute("images") == str(tmp_path / "images")
     assert [absolute(name) for name in ("mnist", "kmnist", "nothing")] == ["mnist", "kmnist", "nothing"]
+    (tmp_path / "teacher.safetensors").touch()
+    job = Job(0, parse("4"), Recipe(teacher="teacher.safetensors#3fa9c2", distill=0.5), "images", "search", 0)
+    sent = anywhere(job)
+    assert (sent.data, sent.recipe.teacher) == (f"{tmp_path}/images", f"{tmp_path}/teacher.safetensors#3fa9c2")
+    assert replace(sent, data=job.data, recipe=job.recipe) == job
+    assert anywhere(replace(job, recipe=Recipe())).recipe == Recipe()
 
 
 # --- in processes of their own, since a process has one connection to Ray ---------------------------------------------

@@ -22,7 +22,7 @@ from budgetnet.teacher import answers, check_teacher, divergence, load_teacher, 
 from budgetnet.train import predict, train
 from budgetnet.weights import Origin, read_origin, save_weights
 from tests.test_cli import run
-from tests.tiny import TINY, write_space
+from tests.tiny import TINY, tiny_request, write_space
 
 NETWORK = parse("4 M 6")
 
@@ -158,6 +158,20 @@ def test_from_a_trained_teacher_to_a_search_that_draws_how_much_it_teaches(
     Path("big.safetensors").unlink()
     code, _, err = run(monkeypatch, capsys, *search, "--quiet")
     assert (code, "there is no file big.safetensors" in err) == (2, True)
+
+
+def test_a_start_names_one_of_several_teachers_as_the_space_does(
+    tmp_path: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("a", "b")):
+        save_weights(build(NETWORK, seed).state_dict(), Path(f"{name}.safetensors"), NETWORK, ("other", "search"))
+    recipe = {"teacher": {"choices": ["a.safetensors", "b.safetensors"]}, "distill": {"min": 0.1, "max": 0.9}}
+    request = tiny_request(tmp_path, small_mnist, trials=1)
+    space = write_space(tmp_path, recipe={**recipe, "batch_size": 64}, start={"teacher": "b.safetensors"})
+    fitting, _, _ = replace(request, space=str(space)).check()
+    (start,) = fitting.start
+    assert start["teacher"] == named_in_full("b.safetensors")
 
 
 def test_a_teacher_that_knows_the_images_that_validate_is_for_final_training_alone(
