@@ -80,7 +80,7 @@ class Forgetting(AfterStartUp):
         new = [each for each in ended if each.number not in self._shown]
         gone = not self._shown <= numbers  # a pruner that parts the study shows another part
         if self._study is None or gone or len(self._study.get_trials(deepcopy=False)) + len(new) > MEMORY:
-            self._study, new = None, _worth_keeping(ended)
+            self._study, new = None, list(ended) if len(ended) <= MEMORY else _worth_keeping(ended)
         self._study = self._view(self._study is None)
         self._study.add_trials([_essence(each) for each in new])
         self._shown = numbers
@@ -108,9 +108,7 @@ class Forgetting(AfterStartUp):
 
 
 def _worth_keeping(ended: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """All, if they are few; else the best finished ones and the latest, in the order of their numbers."""
-    if len(ended) <= KEPT:
-        return list(ended)
+    """KEPT of many: the best finished ones and the latest, in the order of their numbers."""
     finished = [each for each in ended if each.state == TrialState.COMPLETE]
     best = sorted(finished, key=lambda each: each.values[0], reverse=True)[:BEST]
     kept = {each.number: each for each in (*best, *ended[BEST - KEPT :])}

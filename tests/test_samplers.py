@@ -64,6 +64,15 @@ def test_tpe_is_shown_the_best_and_the_latest_of_a_long_study() -> None:
     assert any(trial.constraints for trial in shown)
 
 
+def test_a_search_that_goes_on_shows_all_that_memory_holds() -> None:
+    study = run(make_sampler("tpe", 0), MEMORY - 20)
+    study.sampler = sampler = make_sampler("tpe", 1)
+    study.ask()
+    assert isinstance(sampler, Forgetting)
+    assert sampler._study is not None
+    assert len(sampler._study.get_trials(deepcopy=False)) == MEMORY - 20 > KEPT
+
+
 @pytest.mark.parametrize("pruner", [optuna.pruners.HyperbandPruner(1, 9), optuna.pruners.NopPruner()])
 def test_what_is_shown_is_what_the_pruner_lets_a_trial_see(pruner: optuna.pruners.BasePruner) -> None:
     """Hyperband parts the study into brackets."""
