@@ -10,7 +10,7 @@ from budgetnet.architecture import Architecture
 from budgetnet.errors import WorkerError
 from budgetnet.executor import Executor
 from budgetnet.files import Unfinished
-from budgetnet.jobs import EpochDone, Failed, Finished, Job, SeedDone, Stopped
+from budgetnet.jobs import EpochDone, Failed, Finished, Job, Lost, SeedDone, Stopped
 from budgetnet.recipe import Recipe
 from budgetnet.results import Confirmation, EpochResult, SeedRun
 
@@ -78,10 +78,10 @@ def _runs(executor: Executor, jobs: Sequence[Job], on_epoch: Callable[[int, Epoc
                     on_epoch(event.seed, event.result)
                 elif isinstance(event, SeedDone):
                     ended[event.seed] = event
-                elif isinstance(event, Failed | Stopped):
+                elif isinstance(event, Failed | Lost | Stopped):
                     del running[job.id]
                     named = " ".join(map(str, job.seeds))
-                    raise WorkerError(f"seed {named}: {event.reason if isinstance(event, Failed) else 'stopped'}")
+                    raise WorkerError(f"seed {named}: {'stopped' if isinstance(event, Stopped) else event.reason}")
                 elif isinstance(event, Finished):
                     del running[job.id]
                     for seed in job.seeds:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite
 from random import Random
 from typing import Any, Protocol
 
@@ -205,7 +205,7 @@ def _check_step(step: Any, low: float, high: float, whole: bool) -> None:
     if isinstance(step, bool) or not isinstance(step, int if whole else (int, float)) or not 0 < step < inf:
         raise ValueError(f"step must be a positive {'whole ' if whole else ''}number, but is {step!r}")
     steps = (high - low) / step
-    if abs(steps - round(steps)) > 1e-9:
+    if not isfinite(steps) or abs(steps - round(steps)) > 1e-9:
         raise ValueError(f"maximum {high} cannot be reached from minimum {low} in steps of {step}")
 
 

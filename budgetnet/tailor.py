@@ -47,20 +47,19 @@ def with_smaller_batches(space: SearchSpace, data: DataSet, images: int | None) 
     most so many."""
     count = len(data.training())
     trained = count - round(count / HOLDOUT)
-    largest = largest_batch(trained if images is None else min(images, trained))
+    taken = trained if images is None else min(images, trained)
+    largest = largest_batch(taken)
     batches = space.recipe.get("batch_size", Dimension((Recipe.batch_size,)))
     smaller = _at_most(batches, largest)
     if smaller == batches:
         return space, ()
     recipe = {**space.recipe, "batch_size": smaller}
     starts = tuple({name: value for name, value in start.items() if name != "batch_size"} for start in space.start)
-    return space.model_copy(update={"recipe": recipe, "start": starts}), (_batches(data, largest),)
+    return space.model_copy(update={"recipe": recipe, "start": starts}), (_batches(data, largest, taken),)
 
 
-def _batches(data: DataSet, largest: int) -> str:
-    return (
-        f"{data.name}: batches of at most {largest} images, because there are only {len(data.training()):,} to train on"
-    )
+def _batches(data: DataSet, largest: int, images: int) -> str:
+    return f"{data.name}: batches of at most {largest} images, because there are only {images:,} to train on"
 
 
 def largest_batch(images: int) -> int:
@@ -101,7 +100,8 @@ def dressed(architecture: Architecture, written: Mapping[str, bool], data: DataS
 def with_fitting_batch(recipe: Recipe, data: DataSet, *, final: bool) -> tuple[Recipe, tuple[str, ...]]:
     """A recipe whose batch size nobody wrote, with one that is not too large for the data; a note, if it was."""
     count = len(data.training())
-    largest = largest_batch(count if final else max(1, count - round(count / HOLDOUT)))
+    taken = count if final else max(1, count - round(count / HOLDOUT))
+    largest = largest_batch(taken)
     if recipe.batch_size <= largest:
         return recipe, ()
-    return replace(recipe, batch_size=largest), (_batches(data, largest),)
+    return replace(recipe, batch_size=largest), (_batches(data, largest, taken),)

@@ -85,7 +85,7 @@ def train_together(
     """
     device = torch.device(device)
     training, evaluation = training.to(device), evaluation.to(device)
-    steps = math.ceil(len(training) / recipe.batch_size)
+    steps = math.ceil(_taken(len(training), recipe.batch_size) / recipe.batch_size)
     model = _as_one(models, device)
     average = copy.deepcopy(model) if recipe.ema else model
     teacher = load_teacher(recipe.teacher).to(device) if recipe.distill else None
@@ -171,15 +171,22 @@ def _batches(
     training: Split, recipe: Recipe, mean: Sequence[float], std: Sequence[float], generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Shuffled, augmented, normalised batches; the last one may be small. Augments several batches in one call."""
-    order = torch.randperm(len(training), generator=generator, device=generator.device)
     size = recipe.batch_size
-    if len(order) % size == 1 and len(order) > 1:
-        order = order[:-1]  # BatchNorm over a single cell has no variance; another image sits out next time
+    order = torch.randperm(len(training), generator=generator, device=generator.device)
+    order = order[: _taken(len(training), size)]
     chunk = size * max(1, CHUNK // size)
     for indices in torch.split(order, chunk):
         images = augment(training.images[indices], recipe.affine, mean, std, generator)
         labels = training.labels[indices]
         yield from zip(torch.split(images, size), torch.split(labels, size), strict=True)
+
+
+def _taken(images: int, size: int) -> int:
+    """How many images an epoch has: all, but for one that would be a batch by itself; another sits out next time.
+
+    BatchNorm over a single cell has no variance.
+    """
+    return images - 1 if images % size == 1 and images > 1 else images
 
 
 def _batches_together(

@@ -11,7 +11,7 @@ import pytest
 from budgetnet.confirm import confirm
 from budgetnet.errors import WorkerError
 from budgetnet.executor import InProcess
-from budgetnet.jobs import EpochDone, Event, Failed, Finished, Job, SeedDone, Stopped
+from budgetnet.jobs import EpochDone, Event, Failed, Finished, Job, Lost, SeedDone, Stopped
 from budgetnet.notation import parse
 from budgetnet.recipe import Recipe
 from tests.records import epoch, run
@@ -133,6 +133,15 @@ def test_a_job_that_somebody_stopped_is_an_error() -> None:
 
     with pytest.raises(WorkerError, match=r"^seed 5: stopped$"):
         confirm(Stopping(), NETWORK, RECIPE, data="mnist", seeds=[5])
+
+
+def test_a_job_that_is_lost_with_its_machine_is_an_error() -> None:
+    class Losing(Playback):
+        def events(self, timeout: float | None = None) -> Iterator[Event]:
+            return iter([Lost(0, "node 10.0.0.7 died")])
+
+    with pytest.raises(WorkerError, match=r"^seed 5: node 10.0.0.7 died$"):
+        confirm(Losing(), NETWORK, RECIPE, data="mnist", seeds=[5])
 
 
 def test_ctrl_c_stops_what_runs() -> None:

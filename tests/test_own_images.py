@@ -91,7 +91,7 @@ def test_the_guide_as_it_stands_in_the_readme(
     assert notes.splitlines() == [
         f"note: my_images: {resized} of 55 training images were resized from 24×20 … 24×41 to 20×20 pixels "
         "(height × width)",
-        "note: my_images: batches of at most 16 images, because there are only 55 to train on",
+        "note: my_images: batches of at most 16 images, because there are only 46 to train on",
     ]
     assert all("resized" not in err for name, (_, _, err) in told.items() if name != "search"), "it is said once"
     assert re.match(r"my_images/circle/001.png: circle \([\d.]+ %; then (square|triangle) ", told["predict"][1])
@@ -171,14 +171,15 @@ def test_batches_that_are_too_large_for_the_data_are_not_drawn() -> None:
     fitting, (note,) = with_smaller_batches(space, held(images=96), None)
     assert fitting.recipe["batch_size"] == Dimension((16,))
     assert [set(start) for start in fitting.start] == [set(start) - {"batch_size"} for start in space.start] != []
-    assert note == "noise: batches of at most 16 images, because there are only 96 to train on"
+    assert note == "noise: batches of at most 16 images, because there are only 80 to train on"
     assert {name: value for name, value in fitting.recipe.items() if name != "batch_size"} == {
         name: value for name, value in space.recipe.items() if name != "batch_size"
     }
     kept, _ = with_smaller_batches(space, held((1, 4, 4), images=1000), None)
     assert kept.recipe["batch_size"] == Dimension((64,)), "833 are trained on: 64 is small enough, 128 is not"
     assert with_smaller_batches(space, held((1, 4, 4), images=1300), None) == (space, ())
-    limited, _ = with_smaller_batches(space, held((1, 4, 4), images=1300), 50)
+    limited, (note,) = with_smaller_batches(space, held((1, 4, 4), images=1300), 50)
+    assert note == "noise: batches of at most 16 images, because there are only 50 to train on"
     assert limited.recipe["batch_size"] == Dimension((16,))
     default, _ = with_smaller_batches(parse_space({"name": "a", "network": {"stages": [{}]}}, "a"), held(), None)
     assert default.recipe["batch_size"] == Dimension((16,)), "64, where the space says nothing"

@@ -156,6 +156,7 @@ def _fits(space: SearchSpace, seed: int, limits: Limits) -> bool:
         ({"network": {"stages": [{"depth": {"min": 1}}]}}, "network.stages[0].depth: a range needs min and max"),
         ({"network": {"stages": [{"depth": {"choices": []}}]}}, "choices must be a list of at least one value"),
         ({"network": {"stages": [{"depth": {"min": 1, "max": 4, "step": 2}}]}}, "maximum 4 cannot be reached"),
+        ({"recipe": {"fill": {"min": 0.5, "max": 1.0, "step": 1e-320}}}, "maximum 1.0 cannot be reached"),
         ({"network": {"stages": [{"depth": {"minimum": 1}}]}}, "unknown key 'minimum'"),
         ({"network": {"stages": [{"block": "dense"}]}}, "must be one of plain, separable, residual, but is 'dense'"),
         ({"network": {"stages": [{"kernel": "3y3"}]}}, "must be a kernel such as 3 or 3x5, but is '3y3'"),

@@ -412,6 +412,15 @@ def test_every_image_is_seen_once_an_epoch_also_in_a_last_small_batch():
     assert not torch.equal(seen[0], seen[3]), "a new order every epoch"
 
 
+def test_the_schedule_ends_where_it_should_also_where_one_image_sits_out(small):
+    recipe = Recipe(epochs=2, batch_size=16)
+    seventeen = Split(small[0].images[:17], small[0].labels[:17])
+    rates = [
+        result.learning_rate for result in train(network(), recipe, seventeen, small[1], mean=MEAN, std=STD, seed=0)
+    ]
+    assert rates == [learning_rate(recipe, step, 1) for step in (0, 1)], "one step an epoch, and the last is the last"
+
+
 def test_should_stop_ends_within_a_fraction_of_an_epoch(small):
     asked = []
     large = Split(small[0].images.repeat(4, 1, 1, 1), small[0].labels.repeat(4))  # 125 batches of 32
