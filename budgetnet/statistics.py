@@ -47,8 +47,12 @@ def rounding_error(images: int, counts: int = 1) -> float:
 
 
 def binomial_error(fraction: float, n: int) -> float:
-    """Standard error of a fraction that was counted on ``n`` independent images."""
-    return sqrt(fraction * (1 - fraction) / n)
+    """Standard error of a fraction that was counted on ``n`` independent images.
+
+    None or all of them count as half an image: the usual formula would be sure of those.
+    """
+    share = min(max(fraction, 0.5 / n), 1 - 0.5 / n)
+    return sqrt(share * (1 - share) / n)
 
 
 def wilson(passes: int, n: int, confidence: float = CONFIDENCE) -> Interval:

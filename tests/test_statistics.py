@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 
 from budgetnet.statistics import (
     MOST_BITS,
+    binomial_error,
     mean,
     mean_interval,
     paired_p,
@@ -82,6 +83,12 @@ def test_t_quantile_matches_the_table(freedom: float, quantile: float) -> None:
 def test_t_cdf_is_a_distribution(t: float, freedom: float) -> None:
     assert t_cdf(t, freedom) + t_cdf(-t, freedom) == pytest.approx(1, abs=1e-12)
     assert t_cdf(t, freedom) <= t_cdf(t + 0.5, freedom) + 1e-15
+
+
+def test_the_error_of_a_fraction_is_none_nowhere() -> None:
+    assert binomial_error(0.995, 10_000) == pytest.approx(0.000705, abs=1e-6)
+    assert [binomial_error(share, 20) for share in (0.0, 1.0)] == pytest.approx([(0.025 * 0.975 / 20) ** 0.5] * 2)
+    assert binomial_error(1.0, 1) == 0.5
 
 
 def test_mean_interval_by_hand() -> None:
