@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from budgetnet.drawing import THEME, Picture
 from budgetnet.errors import StudyError
+from budgetnet.files import replace_together
 
 if TYPE_CHECKING:
     from markdown_it.renderer import RendererHTML
@@ -34,10 +35,13 @@ pre{background:var(--shade);padding:.7rem;overflow-x:auto}a{color:inherit}
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table. columns: names; one that ends with ``>`` is set to the right. A bar in a cell is escaped."""
+    """A Markdown table. columns: names; one that ends with ``>`` is set to the right.
+
+    A cell becomes one line, and a bar in it is escaped.
+    """
     heads = [column.removesuffix(">") for column in columns]
     ruler = ["--:" if column.endswith(">") else "---" for column in columns]
-    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
+    cells = [[" ".join(str(cell).split()).replace("|", "\\|") for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in (heads, ruler, *cells))
 
 
@@ -57,7 +61,8 @@ class Page:
     def write(self, folder: Path) -> tuple[Path, Path]:
         """Write README.md, report.html and the pictures; the paths of the first two.
 
-        Raises StudyError when a README that budgetnet did not write is in the way, or nothing can be written.
+        Raises StudyError when a README that budgetnet did not write is in the way, and StudyError or ModelError when
+        nothing can be written: then both pages stay as they were.
         """
         markdown, page = folder / "README.md", folder / "report.html"
         try:
@@ -66,11 +71,12 @@ class Page:
                     raise StudyError(
                         f"{path}: is not a report of budgetnet's, and is left as it is; choose another --out"
                     )
+            written = f"# {self.title}\n\n{MARK}\n\n{self.text}\n"
+            contents = {markdown: written.encode(), page: self._html().encode()}
             self._write_pictures(folder / PICTURES)
-            markdown.write_text(f"# {self.title}\n\n{MARK}\n\n{self.text}\n", encoding="utf-8")
-            page.write_text(self._html(), encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, UnicodeError) as error:
             raise StudyError(f"{folder}: cannot be written: {error}") from None
+        replace_together(contents)
         return markdown, page
 
     def _write_pictures(self, folder: Path) -> None:
