@@ -117,6 +117,11 @@ class Unfinished:
                 path.unlink(missing_ok=True)
 
 
+def beside(path: Path, name: str) -> Path:
+    """A file in the folder of another; where that is a link, in the folder of what it leads to."""
+    return (path.resolve() if path.is_symlink() else path).with_name(name)
+
+
 def sha256(path: Path) -> str | None:
     """Hash of a file's bytes, in hexadecimal; None where there is no such file. Raises OSError if it cannot be read."""
     try:

@@ -20,7 +20,7 @@ from budgetnet.catalogue import same_data
 from budgetnet.errors import ModelError
 from budgetnet.evidence import Evidence, Provenance, read_evidence
 from budgetnet.facts import Case
-from budgetnet.files import exclusive, replace_together
+from budgetnet.files import beside, exclusive, replace_together
 from budgetnet.modelfile import ModelFile, free_name
 from budgetnet.recipe import Recipe
 from budgetnet.results import Confirmation
@@ -95,12 +95,12 @@ def case_of(evidence: Evidence, file: ModelFile) -> Case:
 
 def weights_path(out: Path, name: str) -> Path:
     """Where the weights of a model in ``out`` lie."""
-    return out.parent / f"{name}.safetensors"
+    return beside(out, f"{name}.safetensors")
 
 
 def evidence_path(out: Path, name: str) -> Path:
     """Where the evidence of a model in ``out`` lies."""
-    return out.parent / f"{name}.json"
+    return beside(out, f"{name}.json")
 
 
 # --- the proof that the code is the network ---------------------------------------------------------------------------

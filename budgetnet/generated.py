@@ -8,6 +8,7 @@ from pathlib import Path
 
 from budgetnet.architecture import Architecture
 from budgetnet.errors import ArchitectureError, ModelError
+from budgetnet.files import beside
 from budgetnet.modelfile import ModelFile
 from budgetnet.source import IMPORTS, RESIDUAL, class_source
 
@@ -17,7 +18,7 @@ def generated_from(path: Path, name: str) -> Architecture | None:
     and the file around it holds classes and torch's imports alone; None otherwise. Executes nothing."""
     try:
         file = ModelFile.read(path)
-        data = json.loads(path.with_name(f"{name}.json").read_text(encoding="utf-8"))
+        data = json.loads(beside(path, f"{name}.json").read_text(encoding="utf-8"))
         architecture = Architecture.from_dict(data["architecture"])
         if name not in file.classes or not _is_plain(file):
             return None

@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from budgetnet.errors import FOREIGN, ModelError, first_line, reason
+from budgetnet.files import beside
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,7 +56,7 @@ class ModelSource:
     @property
     def weights(self) -> Path | None:
         """Where this model's weights belong: ``<Name>.safetensors`` beside its file."""
-        return self.path.with_name(f"{self.name}.safetensors") if self.path is not None else None
+        return beside(self.path, f"{self.name}.safetensors") if self.path is not None else None
 
 
 def load(name: str, pretrained: bool = False, models: Path | None = None) -> nn.Module:
@@ -110,7 +111,7 @@ def model_file(models: Path | None = None) -> Path:
 
 def names_with_evidence(path: Path) -> list[str]:
     """The classes of a file that have evidence beside them. Raises ModelError if there are none."""
-    found = [name for name in _classes(path) if path.with_name(f"{name}.json").is_file()]
+    found = [name for name in _classes(path) if beside(path, f"{name}.json").is_file()]
     if not found:
         raise ModelError(f"{path}: no class has its evidence beside it")
     return found

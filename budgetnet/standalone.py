@@ -18,13 +18,14 @@ TIMEOUT = 300  # seconds
 
 _SCRIPT = f"""
 import hashlib, importlib.util, sys
+from importlib.machinery import SourceFileLoader
 sys.modules["budgetnet"] = None  # whoever imports it fails
 sys.path = [place for place in sys.path if place]
 import torch
 from safetensors.torch import load_file
 path, name, weights, *shape = sys.argv[1:]
 torch.set_num_threads(1)
-spec = importlib.util.spec_from_file_location("model", path)
+spec = importlib.util.spec_from_loader("model", SourceFileLoader("model", path))
 module = importlib.util.module_from_spec(spec)
 sys.dont_write_bytecode = True
 spec.loader.exec_module(module)

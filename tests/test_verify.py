@@ -27,7 +27,7 @@ from budgetnet.errors import ModelError
 from budgetnet.evidence import Evidence, Provenance, frozen_digest, read_evidence
 from budgetnet.executor import InProcess
 from budgetnet.freeze import evidence_path, freeze, weights_path
-from budgetnet.models import load
+from budgetnet.models import load, names_with_evidence
 from budgetnet.notation import parse
 from budgetnet.recipe import Recipe
 from budgetnet.results import Confirmation, SeedRun
@@ -185,6 +185,14 @@ def test_the_networks_have_learnt_enough_to_be_told_apart(original: Folder) -> N
         assert all(run.final.correct > 40 for run in original.evidence(name).confirmation.runs)  # 30 by chance
         _, outputs = answers(original, name)
         assert len(ties(outputs)) < 3
+
+
+def test_a_file_holds_under_any_name_and_behind_a_link(folder: Folder, tmp_path: Path) -> None:
+    folder.model.rename(folder.path / "best")
+    link = tmp_path / "elsewhere.py"
+    link.symlink_to(folder.path / "best")
+    assert broken(list(verify(link, PLAIN))) == []
+    assert names_with_evidence(link) == [PLAIN, RESIDUAL]
 
 
 def test_verifying_changes_neither_files_nor_threads(folder: Folder) -> None:
