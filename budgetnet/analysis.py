@@ -10,6 +10,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from budgetnet.errors import SentenceError
 from budgetnet.evidence import Evidence
@@ -106,12 +107,14 @@ def _budget(case: Case) -> str:
 
 def _field(case: Case) -> str:
     shape = case.evidence.architecture.input_shape
-    _, field = feature_field(case.evidence.architecture)
+    shape_of_map, field = feature_field(case.evidence.architecture)
     beyond = any(seen > pixels for seen, pixels in zip(extent(field), shape[1:], strict=True))
     size = "{receptive_field} pixels" + (", padding included" if beyond else "")
     what = f"The receptive field of a cell of the last map ({{last_map}}) is {size}, the image {{image}}"
     if whole_views(field, shape):
         return f"{what}: {{whole_views}} of the {{cells}} cells see all of it."
+    if prod(shape_of_map[1:]) == 1:
+        return f"{what}: it does not see all of it, and what lies outside decides nothing."
     return f"{what}: no cell sees all of it, and only the head joins the parts."
 
 

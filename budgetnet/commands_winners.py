@@ -188,6 +188,8 @@ def add(
     remark(notes)
     opened = opened or made(where, architecture, budget, data, epochs)
     record = add_network(opened, architecture, told, note)
+    if note and record.reason != note:
+        remark([f"trial {record.number} is this network already; it keeps what was said of it, not this note"])
     if as_json:
         typer.echo(json.dumps(record.to_dict()))
         return
@@ -269,7 +271,7 @@ def freeze(
 
     winner = Winner.of(open_study(study, storage), trial)
     wanted, aim, order = seeds_to_freeze(winner, seeds), _aim(winner, target, last), Order(out, as_name, force)
-    order.check()
+    order.check(winner.architecture)
     runs = _confirmed(winner, wanted, workers, device, quiet=as_json)
     frozen = freeze_winner(winner, runs, aim, order)
     if as_json:

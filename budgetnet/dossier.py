@@ -23,7 +23,7 @@ from budgetnet.stages import Stage, stages
 from budgetnet.statistics import mean, std
 from budgetnet.study import VALUE_EPOCHS, Settings, Study, TrialRecord, pareto
 from budgetnet.table import ReceptiveFieldTable, receptive_field
-from budgetnet.words import plural, share, short
+from budgetnet.words import plural, share, short, the_last
 
 TRAIN = "train just this"
 JSON_FILE = "architecture.json"
@@ -119,7 +119,8 @@ class Dossier:
     def _standing(self) -> Iterator[str]:
         record, place = self.record, self.rank
         if place is not None and record.state == "finished":
-            value = f"value: {percent(record.value)} % (mean of the last {VALUE_EPOCHS} epochs)"
+            of_last = f"mean of {the_last(min(VALUE_EPOCHS, len(record.curve)))}"
+            value = f"value: {percent(record.value)} % ({of_last})"
             front = ", on the Pareto front of params and value" if self.on_front else ""
             yield f"{value}, {ordinal(place.place)} of {place.of} finished{front}"
         elif place is not None:
@@ -166,9 +167,10 @@ def _own(recipe: Recipe) -> dict[str, Any]:
 
 def seed_lines(runs: Sequence[SeedRun]) -> list[str]:
     """A table of the seeds, and their mean."""
-    rows = [["seed", "last %", f"lowest of last {LAST}", "best %", "epochs"]]
+    last = min([LAST, *(len(run.epochs) for run in runs)])
+    rows = [["seed", "last %", f"lowest of last {last}", "best %", "epochs"]]
     for run in runs:
-        figures = (run.final.accuracy, run.lowest(), run.best.accuracy)
+        figures = (run.final.accuracy, run.lowest(last), run.best.accuracy)
         rows.append([str(run.seed), *map(percent, figures), str(len(run.epochs))])
     finals = [run.final.accuracy for run in runs]
     spread = std(finals)

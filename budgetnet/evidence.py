@@ -26,6 +26,7 @@ from budgetnet.sentences import Sentence, sentences_of
 FORMAT = 2
 READERS = {**checked.READERS, "tuple[Sentence, ...]": lambda place, data: sentences_of(items(place, data), place)}
 _PAIR = re.compile(r"\[\n\s+(-?[\d.e+-]+),\n\s+(-?[\d.e+-]+)\n\s+\]")  # two numbers need no line each
+_YOUNGER: dict[str, Any] = {"class_names": [], "test_images": ""}  # fields that old records do not have
 FIELDS = {
     *("format", "name", "notation", "weights_sha256"),
     *("provenance", "architecture", "recipe", "confirmation"),
@@ -40,7 +41,8 @@ class Provenance:
     was given. mean, std: what each channel of an image, scaled to 0..1, is less and over before the network sees it.
     target: the fraction of test images that every one of the ``last`` epochs should reach. aim: why this aim at this
     step; analysis: what a person has to add to ours; both in sentences of the study's file. class_names: in the order
-    of the labels, where they have any.
+    of the labels, where they have any. test_images: SHA-256 of somebody's own test images, by which they are told from
+    others of the same place; empty for a known data set.
     """
 
     study: str
@@ -56,6 +58,7 @@ class Provenance:
     aim: tuple[Sentence, ...] = ()
     analysis: tuple[Sentence, ...] = ()
     class_names: tuple[str, ...] = ()
+    test_images: str = ""
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not all(spread > 0 for spread in self.std):
@@ -70,15 +73,14 @@ class Provenance:
             raise ModelError(f"the target must name at least 1 last epoch, but got last={self.last}")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able; the same as before there were names, where there are none."""
-        told = asdict(self)
-        return told if self.class_names else {name: value for name, value in told.items() if name != "class_names"}
+        """JSON-able; fields that are younger than frozen models stand there only where they say something."""
+        return {name: value for name, value in asdict(self).items() if value or name not in _YOUNGER}
 
     @classmethod
     def from_dict(cls, data: Any) -> Provenance:
         """Inverse of ``to_dict``. Raises ModelError that names the field."""
-        if isinstance(data, Mapping) and "class_names" not in data:
-            data = {**data, "class_names": []}
+        if isinstance(data, Mapping):
+            data = {**_YOUNGER, **data}
         return record(cls, "evidence.provenance", data, READERS)
 
 

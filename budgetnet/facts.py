@@ -30,6 +30,8 @@ class Case:
         if self.previous is None or not same_data(self.previous.provenance.data, self.evidence.provenance.data):
             return False
         before, after = self.previous.confirmation, self.evidence.confirmation
+        if len({self.previous.provenance.test_images, self.evidence.provenance.test_images} - {""}) > 1:
+            return False
         return before.images == after.images and bool(set(before.seeds) & set(after.seeds))
 
     @property

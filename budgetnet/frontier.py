@@ -45,7 +45,7 @@ def frontier(surveys: Sequence[Survey]) -> Picture:
         accuracy_axis(axes, "test accuracy", accuracies)
         drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         _name(drawn, axes, surveys, public)
-        return picture(drawn, "frontier", "Accuracy against parameters", _told_winners(bool(public)))
+        return picture(drawn, "frontier", "Accuracy against parameters", _told_winners(champions, bool(public)))
 
 
 def _winners(axes: Axes, champions: Sequence[Champion]) -> None:
@@ -119,9 +119,10 @@ def _inside(axes: Axes, box: Bbox) -> bool:
     return bool(axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1 and axes.bbox.y0 < box.y0 and box.y1 < axes.bbox.y1)
 
 
-def _told_winners(public: bool) -> str:
+def _told_winners(champions: Sequence[Champion], public: bool) -> str:
+    chosen = "" if any(one.record.value is None for one in champions) else "chosen on validation, "
     told = (
-        "Diamonds: the winner of each study, chosen on validation, trained again on all training images; the mean last "
+        f"Diamonds: the winner of each study, {chosen}trained again on all training images; the mean last "
         "epoch over its seeds, and its worst and best seed."
     )
     return told + (" Public records are single runs, chosen and measured on the test set." if public else "")
@@ -134,13 +135,14 @@ def winners_table(surveys: Sequence[Survey]) -> str:
         for survey in sorted(surveys, key=lambda each: each.settings.budget)
         if survey.champion is not None
     ]
+    shown = {min(LAST, survey.champion.runs.epochs) for survey in surveys if survey.champion is not None}
     columns = (
         "study",
         "params>",
         "budget>",
         "seeds>",
         "last epoch, test %>",
-        f"lowest of the last {LAST} %>",
+        f"lowest of the last {shown.pop() if len(shown) == 1 else 'epochs'} %>",
         "held",
         "network",
     )

@@ -112,7 +112,7 @@ def common_shape(pictures: Pictures) -> Shape:
 
 def _size(image: Any) -> Size:
     """Height and width as a viewer shows it."""
-    turned = image.getexif().get(ORIENTATION, 1) >= 5  # on its side
+    turned = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)  # on its side
     return (image.width, image.height) if turned else (image.height, image.width)
 
 

@@ -96,13 +96,8 @@ class Inspection:
             return None
         from budgetnet.augment import normalise
         from budgetnet.data import load
-        from budgetnet.errors import DataError
 
-        found = load(spec)
-        if found.input_shape != self.table.input_shape:
-            raise DataError(
-                f"data {spec}: has images {found.input_shape}, but {self.name} takes {self.table.input_shape}"
-            )
+        found = load(spec, image_shape=self.table.input_shape)
         images = found.search_splits()[1].images
         return normalise(images[:: max(1, len(images) // IMAGES)][:IMAGES], found.mean, found.std)
 

@@ -73,7 +73,7 @@ def study_note(settings: Settings, name: str) -> str:
     return (
         f"The most accurate network on **{settings.data}** with fewer than **{count(settings.budget)}** params. "
         f"A trial trains for {settings.epochs} epochs; its value is the mean validation accuracy of the last "
-        f"{VALUE_EPOCHS}. More of a trial: `budgetnet show --study {name} --trial N`"
+        f"{min(VALUE_EPOCHS, settings.epochs)}. More of a trial: `budgetnet show --study {name} --trial N`"
     )
 
 

@@ -52,9 +52,14 @@ class StudyPlace:
         return cache_dir() / "locks" / f"{self.name}-{mixed}.lock"
 
     @property
+    def address(self) -> str:
+        """What ``--storage`` takes, without a password."""
+        return make_url(self.url).render_as_string(hide_password=True)
+
+    @property
     def shown(self) -> str:
         """The place as a person should see it: a path, or a URL without its password."""
-        return str(self.database or make_url(self.url).render_as_string(hide_password=True))
+        return str(self.database or self.address)
 
 
 def place(name: str, storage: str | None = None, root: Path = STUDIES) -> StudyPlace:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from html import escape
 from pathlib import Path
 from shlex import join
 
@@ -56,6 +57,8 @@ def joint_page(studies: Sequence[Study], folder: Path) -> Page:
     kinds = {found.settings.data for found in surveys}
     if not all(same_data(kind, surveys[0].settings.data) for kind in kinds):
         raise StudyError(f"only studies of the same data compare, but these are of {', '.join(sorted(kinds))}")
+    if len({study.images("test") for study in studies} - {""}) > 1:
+        raise StudyError(f"only the same test images compare, but those of {surveys[0].settings.data} have changed")
     if not any(found.champion for found in surveys):
         raise StudyError(f"none of {', '.join(found.name for found in surveys)} has a confirmed winner")
     picture = frontier(surveys)
@@ -96,6 +99,8 @@ def _account(champion: Champion, study: str | None = None) -> Iterator[str]:
     said = champion.account
     yield f"## The winner{'' if study is None else f' of {study}'}: {name}"
     yield f"`{champion.record.architecture}`"
+    if champion.record.state == "added" and champion.record.reason:
+        yield escape(" ".join(champion.record.reason.split()), quote=False)
     yield f"**Target:** {said.target}"
     yield f"**Result:** {said.result}"
     yield table(("", " "), [(what, words) for what, words in said.figures if not what.startswith("seed ")])
@@ -139,7 +144,7 @@ def _confirmed(found: Survey) -> Iterator[str]:
         "",
     )
     yield table(
-        tuple(each.format(the_last(found.aim.last)) for each in columns),
+        tuple(each.format(the_last(min(found.aim.last, found.settings.epochs))) for each in columns),
         [_confirmed_row(found.records[number], runs, found.aim) for number, runs in found.confirmed.items()],
     )
 
@@ -151,7 +156,7 @@ def _confirmed_row(record: TrialRecord, runs: Confirmation, aim: Aim) -> Sequenc
         *over_seeds(runs, aim),
         percent(runs.best_test),
         f"`{record.architecture}`",
-        record.reason or "",
+        escape(record.reason or "", quote=False),
     )
 
 
@@ -195,7 +200,8 @@ def _again(found: Survey) -> Iterator[str]:
         "The study keeps its trials and their seeds: a `search` or `confirm` that names it goes on from there, and "
         "trains nothing twice. Another `--study` begins anew."
     )
-    options = ["--study", found.name, *([] if found.storage is None else ["--storage", found.storage])]
+    where = found.study.where
+    options = ["--study", found.name, *([] if where.is_default else ["--storage", where.address])]
     number = found.champion.record.number if found.champion else 0
     lines = [["trials", *options, "--all"], ["show", *options, "--trial", str(number)]]
     if found.champion is not None:

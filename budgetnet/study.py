@@ -220,6 +220,11 @@ class Study:
                     f"and now there are {now}; bring those back, or search these under another --study NAME"
                 )
 
+    def images(self, part: str) -> str:
+        """SHA-256 of somebody's own images of the ``training`` or the ``test`` part; empty where none were seen."""
+        with storage_errors(self.where):
+            return str((self.inner.user_attrs.get(f"images:{part}") or {}).get("sha256", ""))
+
     def weights(self, trial: int, seed: int) -> Path:
         """Where the weights of a confirmed seed belong."""
         return self.where.home / "weights" / f"trial_{trial}_seed_{seed}.safetensors"

@@ -105,11 +105,6 @@ class Survey:
     def name(self) -> str:
         return self.study.where.name
 
-    @property
-    def storage(self) -> str | None:
-        """Where the study is, without a password; None for its own folder."""
-        return None if self.study.where.is_default else self.study.where.shown
-
     @cached_property
     def settings(self) -> Settings:
         return self.study.settings

@@ -21,10 +21,11 @@ from budgetnet.executor import Executor
 from budgetnet.files import clear_staging
 from budgetnet.freeze import Frozen, evidence_path, freeze
 from budgetnet.lock import locked
-from budgetnet.modelfile import check_name, free_name
+from budgetnet.modelfile import ModelFile, check_name, free_name
 from budgetnet.place import options_of
 from budgetnet.recipe import Recipe
 from budgetnet.results import BFLOAT16, FLOAT32, Confirmation, EpochResult, SeedRun
+from budgetnet.source import class_source, needs_residual
 from budgetnet.study import Study, TrialRecord, storage_errors
 
 MAX_SEEDS = 1000
@@ -185,14 +186,16 @@ class Order:
     name: str | None = None
     force: bool = False
 
-    def check(self) -> None:
-        """Raise ModelError when the order cannot be met – before anything is trained."""
-        folder = self.out.resolve().parent
+    def check(self, architecture: Architecture) -> None:
+        """Raise ModelError when the order cannot be met for a network – before anything is trained."""
+        out = self.out.resolve()
+        folder = out.parent
         if not folder.is_dir():
             raise ModelError(f"--out {self.out}: there is no folder {folder}")
         if not os.access(folder, os.W_OK) or (self.out.exists() and not os.access(self.out, os.W_OK)):
             raise ModelError(f"--out {self.out}: no permission to write there")
-        free_name(self.out, self.name, force=self.force)
+        name = free_name(out, self.name, force=self.force)
+        ModelFile.read(out).with_class(name, class_source(architecture, name), residual=needs_residual(architecture))
 
 
 def provenance(winner: Winner, aim: Aim) -> Provenance:
@@ -200,10 +203,12 @@ def provenance(winner: Winner, aim: Aim) -> Provenance:
 
     Raises DataError where its data cannot be read, and StudyError where somebody's own images have changed.
     """
-    settings = winner.study.settings
+    settings, images = winner.study.settings, ""
     data = load(settings.data, image_shape=winner.architecture.input_shape)
     if known_name(settings.data) is None:
-        winner.study.check_images(training=data.training().fingerprint())
+        test = data.test().fingerprint()
+        winner.study.check_images(training=data.training().fingerprint(), test=test)
+        images = test.sha256
     return Provenance(
         study=winner.study.where.name,
         trial=winner.trial,
@@ -218,6 +223,7 @@ def provenance(winner: Winner, aim: Aim) -> Provenance:
         aim=aim.why,
         analysis=aim.analysis,
         class_names=data.class_names,
+        test_images=images,
     )
 
 
@@ -240,23 +246,28 @@ def freeze_winner(winner: Winner, confirmation: Confirmation, aim: Aim, order: O
 
 @dataclass(frozen=True)
 class Contender:
-    """One side of a comparison: a confirmed trial or a frozen model, and the data that it was tested on."""
+    """One side of a comparison: a confirmed trial or a frozen model, and the data that it was tested on.
+
+    ``test_images``: what tells somebody's own from others, where it was kept.
+    """
 
     name: str
     data: str
     confirmation: Confirmation
+    test_images: str = ""
 
 
 def trial_contender(study: Study, trial: int) -> Contender:
     """Raises StudyError unless the trial is confirmed."""
     winner = Winner.of(study, trial)
-    return Contender(f"trial {trial}", winner.data, winner.confirmation())
+    return Contender(f"trial {trial}", winner.data, winner.confirmation(), study.images("test"))
 
 
 def model_contender(path: Path, name: str) -> Contender:
     """A frozen model of a file, from its evidence. Raises ModelError."""
     evidence = read_evidence(evidence_path(path, check_name(name)))
-    return Contender(name, evidence.provenance.data, evidence.confirmation)
+    origin = evidence.provenance
+    return Contender(name, origin.data, evidence.confirmation, origin.test_images)
 
 
 def compare_contenders(first: Contender, second: Contender) -> Comparison:
@@ -264,5 +275,10 @@ def compare_contenders(first: Contender, second: Contender) -> Comparison:
     if not same_data(first.data, second.data):
         raise ModelError(
             f"only the same data compares, but {first.name} is of {first.data}, {second.name} of {second.data}"
+        )
+    if len({first.test_images, second.test_images} - {""}) > 1:
+        raise ModelError(
+            f"only the same test images compare, but those of {first.data} have changed between {first.name} and "
+            f"{second.name}"
         )
     return compare(first.confirmation, second.confirmation)

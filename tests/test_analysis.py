@@ -151,6 +151,13 @@ FIT = "on images as they are, the last weights classify"
         ),
         (confirmation((9900,)), "8", {"budget": 100}, "The budget is broken: 178 / 100 params"),
         (confirmation((9900,)), "8 8 M 8 8 M 8", {}, "(2 × 2) is 24 × 24 pixels, the image 28 × 28: no cell sees"),
+        # 26 ÷ 2 ÷ 2 ÷ 2 ÷ 2 = 1 cell; 3 + 1 + 2 + 4 + 8 = 18 pixels
+        (
+            confirmation((9900,)),
+            "8 M M M M",
+            {},
+            "the image 28 × 28: it does not see all of it, and what lies outside",
+        ),
         (
             confirmation((9900,)),
             "8 8 M 8 8 M 8 c8",

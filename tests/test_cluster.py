@@ -104,7 +104,7 @@ def test_the_device_is_what_a_job_asks_for(
         ({"workers": 0}, "--workers must be at least 1 with --executor ray, but got 0"),
         ({"job_cpus": 0}, "--job-cpus must be between 0.0001 and 1,000,000, but got 0"),
         ({"job_cpus": float("nan")}, "--job-cpus must be between 0.0001 and 1,000,000, but got nan"),
-        ({"job_cpus": 1e305}, "--job-cpus must be between 0.0001 and 1,000,000, but got 1e+305"),
+        ({"job_cpus": 1e305}, "--job-cpus must be between 0.0001 and 1,000,000, but got 1e\\+305"),
         ({"job_gpus": 1.5}, "--job-gpus must be 0, or between 0.0001 and 1, but got 1.5"),
         ({"device": "cpu", "job_gpus": 0.5}, "--job-gpus must be 0 with --device cpu, but got 0.5"),
         ({"address": "ray://10.0.0.1:10001"}, "--ray-address must be auto or host:port, on a machine of the cluster"),

@@ -120,7 +120,10 @@ def test_pictures(tmp_path: Path, name: str) -> None:
     [
         (["--plot", "field.gif"], "error: --plot must end in .png, .svg, .pdf, but is field.gif"),
         (["--layer", "x"], "error: 4 M 6 has no layer 'x'; it has stem.0, "),
-        (["--effective", "--data", "mnist", "--input", "1x32x32"], "error: data mnist: has images (1, 28, 28), but 4"),
+        (
+            ["--effective", "--data", "mnist", "--input", "1x32x32"],
+            "error: mnist: images must be 1×32×32, but are 1×28×28",
+        ),
     ],
 )
 def test_bad_input_is_one_line(

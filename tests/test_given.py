@@ -138,6 +138,10 @@ def test_from_two_notations_to_a_report_and_a_class(
         assert run(monkeypatch, capsys, "report", "mine")[0] == 0
         page = (here / "studies" / "mine" / "README.md").read_text(encoding="utf-8")
         assert ("## The winner: trial 0" in page) == (number == 0)  # of two, nothing but test could choose
+        assert page.count("number 0") == 1
+    code, _, err = run(monkeypatch, capsys, "add", NETWORKS[1], *kind, "--note", "another")
+    told = "note: trial 1 is this network already; it keeps what was said of it, not this note\n"
+    assert (code, err) == (0, told)
     study = open_study("mine")
     assert [(record.state, record.reason, record.value) for record in study.records()] == [
         ("added", "number 0", None),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from budgetnet.recipe import Recipe
 from budgetnet.single import for_data
 from budgetnet.space_files import load_space, parse_space
 from budgetnet.study import open_study
+from budgetnet.survey import survey
 from budgetnet.tailor import followed, largest_batch, with_smaller_batches
 from budgetnet.winners import Order, Winner, confirm_winner, freeze_winner
 from tests.test_cli import run
@@ -60,6 +62,23 @@ def figures(root: Path, each: int = 22, side: int = 20) -> Path:
             size = (side, side) if number % 3 else (side + number, side + 4)
             draw(root / kind / f"{number:03}.png", kind, size, shade=number)
     return root
+
+
+def test_an_orientation_that_is_no_number_is_none(tmp_path: Path) -> None:
+    text = b"Exif\0\0II*\0" + struct.pack("<IHHHI4sI", 8, 1, 0x0112, 2, 4, b"left", 0)  # one entry, of type ASCII
+    for kind in ("a", "b"):
+        (tmp_path / kind).mkdir()
+        for number in range(6):
+            Image.new("L", (12, 8), 10 * number).save(tmp_path / kind / f"{number}.jpg", exif=text)
+    assert data.load(str(tmp_path)).input_shape == (1, 8, 12)
+
+
+def test_pictures_are_made_as_large_as_a_network_takes_them(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures(here / "mine", each=6)
+    code, out, _ = run(monkeypatch, capsys, "rf", "[3x10x10] 4 M 6", "--effective", "--data", "mine")
+    assert (code, "effective" in out) == (0, True)
 
 
 @pytest.fixture
@@ -291,16 +310,47 @@ def test_a_study_goes_on_with_no_other_images_than_its_own(
     expected = re.escape(f"study tiny-600 has seen {told.format(mine)}")
     with pytest.raises(StudyError, match=expected):
         confirm_winner(winner, range(2), InProcess())
-    if part == "training":
+    for late in (lambda: freeze_winner(winner, first, Aim(), Order(here / "model.py")), lambda: survey(study)):
         with pytest.raises(StudyError, match=expected):
-            freeze_winner(winner, first, Aim(), Order(here / "model.py"))
-        assert not (here / "model.py").exists()
+            late()
+    assert not (here / "model.py").exists()
+    if part == "training":
         with pytest.raises(StudyError, match=expected):
             search(tiny_request(here, mine, trials=2, epochs=1))
     assert (study.runs(0), len(study.records())) == (list(first.runs), 1)
     np.savez_compressed(mine, **before)  # other bytes of the file, the same images
     assert len(search(tiny_request(here, mine, trials=2, epochs=1)).records()) == 2
     assert confirm_winner(winner, range(2), InProcess()).runs[0] == first.runs[0]
+
+
+def test_models_of_other_test_images_are_not_compared(
+    here: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where these are as many, and lie in the same place."""
+    mine = here / "mine.npz"
+    shutil.copy(small_mnist, mine)
+    with np.load(mine) as arrays:
+        before = dict(arrays)
+    kind = ["--data", "mine.npz", "--epochs", "1", "--budget", "700"]
+    alone = ["--seeds", "1", "--workers", "0", "--device", "cpu"]
+    for number, study in enumerate(("a", "b"), 1):
+        np.savez(
+            mine, **{name: np.roll(array, number, 0) if "test" in name else array for name, array in before.items()}
+        )
+        for command in (
+            ["add", "4 M 6", "--study", study, *kind],
+            ["freeze", "--study", study, "--trial", "0", *alone],
+        ):
+            assert run(monkeypatch, capsys, *command)[0] == 0
+    assert "Not comparable with Model_1, which was tested on other images" in " ".join(
+        Path("model.py").read_text().split()
+    )
+    code, _, err = run(monkeypatch, capsys, "compare", "Model_1", "0", "--study", "b")
+    told = "error: only the same test images compare, but those of mine.npz have changed between Model_1 and trial 0\n"
+    assert (code, err) == (2, told)
+    assert read_evidence(here / "Model_2.json").provenance.test_images == open_study("b").images("test") != ""
+    code, _, err = run(monkeypatch, capsys, "report", "b", "a", "--out", ".")
+    assert (code, "test images" in err) == (2, True)
 
 
 def test_a_study_from_before_there_were_fingerprints_goes_on_and_has_them_then(here: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import xml.etree.ElementTree as ElementTree
@@ -24,9 +25,10 @@ from budgetnet.aim import Aim
 from budgetnet.cost import Cost
 from budgetnet.data import load
 from budgetnet.drawing import INK, THEME, Picture, accuracy_axis, error, figure
-from budgetnet.errors import StudyError
+from budgetnet.errors import ModelError, StudyError
 from budgetnet.importance import importances, ranks_of
 from budgetnet.page import Page, html, table
+from budgetnet.place import place
 from budgetnet.report import joint_page, study_page
 from budgetnet.results import BFLOAT16, Confirmation
 from budgetnet.study import Settings, Study, open_study
@@ -231,8 +233,34 @@ def test_seeds_in_another_precision_than_usual_say_so(
     assert cells == ["2", "2 in bfloat16", "2 in bfloat16 and float32"]
 
 
+def test_what_cannot_be_written_leaves_both_pages_as_they_were(
+    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace(page, text="before").write(tmp_path)
+    before = [(tmp_path / name).read_bytes() for name in ("README.md", "report.html")]
+    put = os.replace
+
+    def full(source: Path, target: Path) -> None:
+        if "new" in str(source) and Path(target).name == "report.html":
+            raise OSError(28, "No space left on device")
+        put(source, target)
+
+    monkeypatch.setattr("budgetnet.files.os.replace", full)
+    with pytest.raises(ModelError, match="cannot be written: No space left on device"):
+        page.write(tmp_path)
+    assert [(tmp_path / name).read_bytes() for name in ("README.md", "report.html")] == before
+
+
+def test_the_commands_of_a_study_in_another_database_name_it_as_it_is_typed(study: Study) -> None:
+    elsewhere = replace(survey(study), study=SimpleNamespace(where=place("landscape", "sqlite:///elsewhere.db")))  # type: ignore[arg-type]
+    assert (
+        "budgetnet trials --study landscape --storage sqlite:///elsewhere.db --all"
+        in list(report._again(elsewhere))[-1]
+    )
+
+
 def test_a_table_keeps_bars_and_sides() -> None:
-    text = table(("network", "params>"), [("8 | 10", 7), ("`c8`", 12)])
+    text = table(("network", "params>"), [("8 |\n10", 7), ("`c8`", 12)])
     assert text == "| network | params |\n| --- | --: |\n| 8 \\| 10 | 7 |\n| `c8` | 12 |"
     page = html("a & b", text, {})
     assert '<td style="text-align:right">12</td>' in page

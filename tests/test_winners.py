@@ -489,9 +489,10 @@ def test_the_line_on_what_is_next_names_the_file_unless_it_is_the_default(desk: 
     assert code == 0, f"budgetnet {' '.join(arguments)} does not find the model"
 
 
-@pytest.mark.parametrize("out", ["nowhere/model.py", "broken.py"])
+@pytest.mark.parametrize("out", ["nowhere/model.py", "broken.py", "other.py"])
 def test_an_order_that_cannot_be_met_is_refused_before_anything_is_trained(fresh: Desk, out: str) -> None:
     (fresh.folder / "broken.py").write_text("class Model_1(\n")
+    (fresh.folder / "other.py").write_text("from jax import nn\n")
     spy, before = fresh.spied(), fresh.content()
     code, _, err = fresh.call("freeze", "--out", out)
     assert (code, err.count("\n"), spy.seeds, fresh.content()) == (2, 1, [], before)
