@@ -2,7 +2,8 @@
 SiLU; max pooling.
 
 numba compiles them on first use and keeps the machine code beside this file or in the user's cache directory. They stay
-in one file: numba looks at no other for changes, and would run old code.
+in one file: numba looks at no other for changes, and would run old code. Short vectors go through loops, too: what
+numba makes of an expression of arrays takes seconds to compile.
 
 A map is an array (rows, length) in which channel ``i % channels`` stands at column ``i``: a row is several cells, so
 that the inner loops run over long contiguous stretches even where a cell has ten channels. Its numbers are float32, or
@@ -22,6 +23,7 @@ from numba.extending import overload
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+NONE: Any = np.int64(0)  # a 0 that numba compiles no version of its own for
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -92,7 +94,10 @@ def _gain(dropped: int) -> float:
 @_compiled
 def _lane(length: int) -> Array:
     """What sets the columns of a row apart: multiples of 2³² over the golden ratio."""
-    return np.arange(length).astype(np.uint32) * np.uint32(0x9E3779B9)
+    lane = np.empty(length, np.uint32)
+    for i in range(length):
+        lane[i] = np.uint32(i) * np.uint32(0x9E3779B9)
+    return lane
 
 
 @_compiled
@@ -122,8 +127,11 @@ def _middle(row: Array, floor: Any, channels: int) -> Array:
     for i in range(row.size):
         v = _number(row[i])
         values[i] = floor if v < floor else v
-    means = _folded(values, channels) / (row.size // channels)
-    return np.where(np.isfinite(means), means, 0.0)
+    means = _folded(values, channels)
+    for c in range(channels):
+        middle = means[c] / (row.size // channels)
+        means[c] = middle if np.isfinite(middle) else 0.0
+    return means
 
 
 @_compiled
@@ -158,13 +166,15 @@ def _statistics(
             v = (floor if v < floor else v) - pivot[i]
             sums[i] += v
             squares[i] += v * v
-    offset = _folded(sums, channels) / count
-    variance = np.maximum(_folded(squares, channels) / count - offset * offset, 0.0)
-    mean = offset + pivot[:channels]
-    inverse = 1 / np.sqrt(variance + epsilon)
+    mean, inverse = _folded(sums, channels), _folded(squares, channels)
     for c in range(channels):
+        offset = mean[c] / count
+        variance = inverse[c] / count - offset * offset
+        variance = 0.0 if variance < 0.0 else variance
+        mean[c] = offset + pivot[c]
+        inverse[c] = 1 / np.sqrt(variance + epsilon)
         running_mean[c] += momentum * (mean[c] - running_mean[c])
-        running_var[c] += momentum * (variance[c] * count / (count - 1) - running_var[c])
+        running_var[c] += momentum * (variance * count / (count - 1) - running_var[c])
     return mean, inverse
 
 
@@ -196,8 +206,12 @@ def _norm_apply(
 def _line(mean: Array, inverse: Array, weight: Array, bias: Array, dropped: int, length: int) -> tuple[Array, Array]:
     """Scale and shift of every column, with the factor that makes up for dropout."""
     kept = _gain(dropped)
-    scale = weight * inverse * kept
-    return _tiled(scale, length), _tiled(bias * kept - mean * scale, length)
+    scale, shift = np.empty(length, np.float32), np.empty(length, np.float32)
+    for i in range(length):
+        c = i % weight.size
+        slope = weight[c] * inverse[c] * kept
+        scale[i], shift[i] = slope, bias[c] * kept - mean[c] * slope
+    return scale, shift
 
 
 @_compiled
@@ -244,18 +258,22 @@ def _through_norm(
     channels = weight.size
     count = rows * length // channels
     low = np.float32(before)
-    bias_gradient = _folded(sums, channels) * kept
-    weight_gradient = _folded(products, channels) * inverse * kept
-    slope = weight * inverse
-    along = -slope * inverse * weight_gradient / count
-    a, b = _tiled(slope * kept, length), _tiled(along, length)
-    c = _tiled(-slope * bias_gradient / count - along * mean, length)
+    bias_gradient, weight_gradient = np.empty(channels, np.float32), np.empty(channels, np.float32)
+    slopes, alongs, rests = np.empty(channels), np.empty(channels), np.empty(channels)
+    totals, scaled = _folded(sums, channels), _folded(products, channels)
+    for k in range(channels):
+        to_bias, to_weight = totals[k] * kept, scaled[k] * inverse[k] * kept
+        slope = weight[k] * inverse[k]
+        along = -slope * inverse[k] * to_weight / count
+        slopes[k], alongs[k], rests[k] = slope * kept, along, -slope * to_bias / count - along * mean[k]
+        bias_gradient[k], weight_gradient[k] = to_bias, to_weight
+    a, b, c = _tiled(slopes, length), _tiled(alongs, length), _tiled(rests, length)
     for r in range(rows):
         for i in range(length):
             v = _number(x[r, i])
             g = a[i] * _number(dx[r, i]) + b[i] * v + c[i]
             dx[r, i] = _cell(g if v > low else np.float32(0), dx)
-    return weight_gradient.astype(np.float32), bias_gradient.astype(np.float32)
+    return weight_gradient, bias_gradient
 
 
 @_compiled
@@ -264,7 +282,17 @@ def norm_eval(
     epsilon: float, before: float, after: float,
 ) -> None:  # fmt: skip
     """``y = max(batch_norm(max(x, before)), after)`` with the running statistics."""
-    _norm_apply(x, y, running_mean, 1 / np.sqrt(running_var + epsilon), weight, bias, before, after, 0, 0)
+    mean, inverse = _kept(running_mean, running_var, epsilon)
+    _norm_apply(x, y, mean, inverse, weight, bias, before, after, NONE, NONE)
+
+
+@_compiled
+def _kept(running_mean: Array, running_var: Array, epsilon: float) -> tuple[Array, Array]:
+    """(mean, 1 / standard deviation) from the running statistics, (C,)."""
+    mean, inverse = np.empty(running_mean.size), np.empty(running_mean.size)
+    for c in range(running_mean.size):
+        mean[c], inverse[c] = running_mean[c], 1 / np.sqrt(running_var[c] + epsilon)
+    return mean, inverse
 
 
 # --- BatchNorm, SiLU: float32 only ------------------------------------------------------------------------------------
@@ -306,7 +334,7 @@ def norm_silu_forward(
 @_compiled
 def _silu_apply(x: Array, y: Array, mean: Array, inverse: Array, weight: Array, bias: Array) -> None:
     rows, length = x.shape
-    scale, shift = _line(mean, inverse, weight, bias, 0, length)
+    scale, shift = _line(mean, inverse, weight, bias, NONE, length)
     for r in range(rows):
         for i in range(length):
             v = x[r, i] * scale[i] + shift[i]
@@ -319,7 +347,7 @@ def norm_silu_backward(
 ) -> tuple[Array, Array]:
     """Fill ``dx`` and return the gradients of weight and bias, (C,); arguments as in norm_silu_forward."""
     rows, length = x.shape
-    scale, shift = _line(mean, inverse, weight, bias, 0, length)
+    scale, shift = _line(mean, inverse, weight, bias, NONE, length)
     middle = _tiled(mean, length)
     sums, products = np.zeros(length, np.float32), np.zeros(length, np.float32)
     for r in range(rows):  # dx holds, for now, the gradient behind SiLU
@@ -339,7 +367,8 @@ def norm_silu_eval(
     x: Array, y: Array, weight: Array, bias: Array, running_mean: Array, running_var: Array, epsilon: float
 ) -> None:
     """``y = silu(batch_norm(x))`` with the running statistics."""
-    _silu_apply(x, y, running_mean, 1 / np.sqrt(running_var + epsilon), weight, bias)
+    mean, inverse = _kept(running_mean, running_var, epsilon)
+    _silu_apply(x, y, mean, inverse, weight, bias)
 
 
 @_compiled
