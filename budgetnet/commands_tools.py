@@ -48,7 +48,7 @@ def dashboard(
 
 
 def doctor(as_json: JsonOption = False) -> None:
-    """Check versions, devices, data, studies and extras.
+    """Check versions, devices, a training, data, studies and extras.
 
     Takes some seconds, for it imports all that there is. Exit code 1 if something that budgetnet needs is broken.
 

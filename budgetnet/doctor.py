@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -53,7 +54,7 @@ def examined() -> Iterator[tuple[str, list[Finding]]]:
     """What is found, by topics, as it is found."""
     topics: dict[str, tuple[Check, ...]] = {
         "versions": (_programs, _packages),
-        "devices": (_cpu, _gpus, _workers),
+        "devices": (_cpu, _gpus, _workers, _training),
         "data": (_mnist, _cache, _downloads),
         "studies": (_studies,),
         "models": (_models,),
@@ -159,6 +160,32 @@ def _workers() -> list[Finding]:
     assert isinstance(workers, LocalProcesses)
     by_default = f"{workers.slots} on {device}, threads in each {workers.threads}"
     return [Finding("workers", by_default), Finding("threads", f"{torch.get_num_threads()} of torch in one process")]
+
+
+def _training() -> list[Finding]:
+    """Whether a network trains on the CPU, by the loops that numba compiles on first use; and where it keeps them."""
+    import torch
+
+    from budgetnet import kernels
+    from budgetnet.build import build
+    from budgetnet.dataset import Split
+    from budgetnet.notation import parse
+    from budgetnet.recipe import Recipe
+    from budgetnet.train import train
+
+    noise = torch.randint(256, (32, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images, started = Split(noise, torch.arange(32) % 10), time.perf_counter()
+    for network in ("[@0.1] 4 M 4", "[bn-silu] 4 M 4"):
+        for _ in train(build(parse(network)), Recipe(epochs=1), images, images, mean=(0.5,), std=(0.3,), seed=0):
+            pass
+    seconds = f"two networks trained in {time.perf_counter() - started:.1f} s"
+    if kept := kernels.kept_in():
+        return [Finding("training", f"{seconds}; machine code in {kept}")]
+    return [
+        Finding(
+            "training", f"{seconds}, compiling anew, as every process will; NUMBA_CACHE_DIR can name a folder for it"
+        )
+    ]
 
 
 # --- data -------------------------------------------------------------------------------------------------------------

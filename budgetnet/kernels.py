@@ -35,6 +35,12 @@ def _compiled(function: Function) -> Function:
         return numba.njit(function, **options)  # type: ignore[no-any-return]
 
 
+def kept_in() -> str | None:
+    """The folder of the machine code; None where every process compiles."""
+    found: str | None = norm_forward.stats.cache_path  # type: ignore[attr-defined]
+    return found
+
+
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
 

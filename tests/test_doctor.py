@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from budgetnet import doctor, extras
+from budgetnet import doctor, extras, kernels
 from budgetnet.data import SHA256
 from budgetnet.errors import ExtraError
 from tests.test_cli import run
@@ -53,6 +53,7 @@ def test_all_is_well(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     for name in ("torch", "optuna", "fvcore"):
         assert re.search(rf"^  {name} +{re.escape(metadata.version(name))}$", out, flags=re.MULTILINE)
     assert re.search(r"^  cpu .*, \d+ cores? usable, ", out, flags=re.MULTILINE)
+    assert re.search(r"^  training +two networks trained in [\d.]+ s; machine code in /", out, flags=re.MULTILINE)
     assert "embedded, 4 files as published (SHA-256)" in out
     assert f"{here / 'cache' / 'torchvision'}: KMNIST" in out
     assert re.search(r"^  studies +2, the newest new$", out, flags=re.MULTILINE)
@@ -69,11 +70,13 @@ def test_what_a_person_lacks_is_told_and_is_no_failure(
     monkeypatch.syspath_prepend(str(here))
     monkeypatch.setenv("BUDGETNET_CACHE", str(here / "file" / "cache"))
     monkeypatch.setattr(extras, "EXTRAS", {"ray": ("there_is_none",), "onnx": ("falls",)})
+    monkeypatch.setattr(kernels, "kept_in", lambda: None)
     code, found = findings(monkeypatch, capsys)
     assert code == 0
     assert found["extras"]["ray"]["text"] == (
         "missing there_is_none; for --executor ray: pip install 'budgetnet[ray]' (in a clone: '.[ray]')"
     )
+    assert "compiling anew, as every process will" in found["devices"]["training"]["text"]
     assert "falls cannot be imported (OSError: libfalls.so: no such file)" in found["extras"]["onnx"]["text"]
     assert "cannot be written" in found["data"]["cache"]["text"]
     assert found["studies"]["studies"]["text"] == "none yet"
