@@ -200,14 +200,16 @@ def _flip(out: Shape, input: Map, *dims: Any) -> Made:
 
 
 def _moved(name: str, input: Map, dim: int, source: Callable[[int, int], int]) -> tuple[Layer, ...]:
-    """Along a whole axis, every position shows another; channels may change places as they like."""
+    """Along a whole axis, every position shows another."""
     layout, at = input.layout, dim % input.rank
-    if layout.axes([at]) <= {0}:
+    if not layout.axes([at]):
         return ()
     axis = layout.axis(at)
     if axis is None:
         raise Unknown("moves a dimension that is not one axis of the map")
     size = layout.of[axis]
+    if axis == 0:
+        return (Taken(name, tuple(source(i, size) for i in range(size))),)
     return (Taken(name, None, _on_axis(layout.of, axis, [[source(i, size)] for i in range(size)])),)
 
 

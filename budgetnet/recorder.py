@@ -198,7 +198,7 @@ class Recorder:
             kwargs = settings(self.modules[str(node.target)])
         try:
             return meaning(_operator(node, self.modules), value, [held.layout for held in inputs], args, kwargs)
-        except (Unknown, ArchitectureError, TypeError) as error:
+        except (Unknown, ArchitectureError, TypeError, ValueError, LookupError) as error:
             what = _described(node, self.modules)
             why = "is not known" if isinstance(error, Unknown) else "has arguments that its record does not know"
             why = str(error) if isinstance(error, Unknown) and str(error) else why

@@ -6,7 +6,7 @@ Reads a graph of layers, so it serves an Architecture (without torch) and any tr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -82,8 +82,8 @@ class ReceptiveFieldTable:
     unused_params: included in ``params``, but never read by forward. strictly_global: layers that, strictly, let every
     cell see what statistics of the whole map say: normalisations over the map (group, layer, instance norm) and gates
     (squeeze-and-excite). The fields are those of the values, along the convolutions, unless ``strict``. joins: places
-    where branches join; misaligned: those of branches whose fields have other centres or jumps. fields: of every row,
-    cell by cell; not part of the dictionary.
+    where branches join, 0 where it cannot be told of all whether they align; misaligned: those of branches whose fields
+    have other centres or jumps. fields: of every row, cell by cell; not part of the dictionary.
     """
 
     title: str
@@ -283,6 +283,7 @@ def tabulate(
     feature = _last_feature_map(graph, shapes, input_shape)
     field = tuple(map(image_axis, input_shape[1:])) if feature < 0 else seen_by[feature]
     seen = extent(field)
+    joined = list(_branching(graph, shapes, input_shape, seen_by))
     return ReceptiveFieldTable(
         title=title,
         input_shape=input_shape,
@@ -300,23 +301,31 @@ def tabulate(
             node.name for node in graph if _is_strictly_global(node, input_shapes(node, shapes, input_shape))
         ),
         strict=strict,
-        joins=sum(len(node.inputs) > 1 for node in graph),
-        misaligned=_misaligned(graph, shapes, input_shape, seen_by),
+        joins=len(joined) if all(_is_even(field) for _, branches in joined for field in branches) else 0,
+        misaligned=tuple(name for name, branches in joined if _are_apart(branches)),
         fields=tuple(seen_by),
     )
 
 
-def _misaligned(graph: Graph, shapes: Sequence[Shape], input_shape: Shape, fields: Sequence[Field]) -> tuple[str, ...]:
-    """Joins of branches whose cells are centred on different pixels (Araujo et al. 2019, "Alignment issues")."""
+def _branching(
+    graph: Graph, shapes: Sequence[Shape], input_shape: Shape, fields: Sequence[Field]
+) -> Iterator[tuple[str, list[Field]]]:
+    """Joins by name, with the fields of their branches."""
     source = tuple(map(image_axis, input_shape[1:]))
-    found = []
     for node in graph:
         followed = [node.inputs[i] for i in node.layer.followed(*input_shapes(node, shapes, input_shape))]
-        entering = [fields[index] if index >= 0 else source for index in followed]
-        grids = {tuple(map(_grid, field)) for field in entering if all(axis.jump is not None for axis in field)}
-        if len(grids) > 1:
-            found.append(node.name)
-    return tuple(found)
+        if len(followed) > 1:
+            yield node.name, [fields[index] if index >= 0 else source for index in followed]
+
+
+def _are_apart(branches: Sequence[Field]) -> bool:
+    """Whether cells of branches are centred on different pixels (Araujo et al. 2019, "Alignment issues")."""
+    return len({tuple(map(_grid, field)) for field in branches if _is_even(field)}) > 1
+
+
+def _is_even(field: Field) -> bool:
+    """Whether the cells lie at equal distances; behind a resize they may not."""
+    return all(axis.jump is not None for axis in field)
 
 
 def _grid(axis: Axis) -> tuple[float, int | None]:

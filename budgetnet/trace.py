@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import Parameter, signature
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -112,8 +113,27 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
                 delattr(module, name)
 
 
+class _Proxy(fx.Proxy):
+    """Records ``x += y`` as what it is; torch.fx takes it for ``x = x + y``, which leaves other names of x alone."""
+
+    def __iadd__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
+
+    def __isub__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.isub, (self, other), {})
+
+    def __imul__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.imul, (self, other), {})
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.itruediv, (self, other), {})
+
+
 class _Tracer(fx.Tracer):
     """Stops at the layers of torch.nn, and at subclasses that keep the forward of such a layer."""
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return torch_layer(m) is not None

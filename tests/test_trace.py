@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from budgetnet.fields import extent, fields_of
 from budgetnet.graph import Counted, Graph, shapes_of
 from budgetnet.layers import AdaptivePool, Conv, Flatten, Pool, Shape
 from budgetnet.pieces import Block, Head, Style, Transition, same_padding
+from budgetnet.table import receptive_field
 from budgetnet.trace import trace, unused_params
 from budgetnet.traced import Elementwise, Norm
 
@@ -278,6 +280,42 @@ def test_a_number_or_a_parameter_keeps_cells_to_themselves() -> None:
         Counted(Elementwise("mul"), 4),
     ]
     assert graph_cost(graph, (1, 8, 8)).params == sum(p.numel() for p in module.parameters())
+
+
+class Written(nn.Module):
+    """What is kept under another name is written over, by the operator of Python."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.narrow, self.wide = nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 2, 7, padding=3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.narrow(x)
+        kept = x
+        x += self.wide(x)
+        return kept
+
+
+class Turned(nn.Module):
+    """Two of four channels see 7 pixels, and change places with the others."""
+
+    def __init__(self, turn: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.wide, self.turn = nn.Conv2d(2, 2, 7, padding=3), turn
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, b = x.chunk(2, 1)
+        return self.turn(torch.cat([self.wide(a), b], 1)).chunk(2, 1)[1]
+
+
+def test_what_is_written_over_by_an_operator_is_written_over() -> None:
+    table = receptive_field(Written(), (1, 28, 28))
+    assert (table.receptive_field, table.unused_params) == ((9, 9), 0)
+
+
+@pytest.mark.parametrize("turn", [lambda x: x.roll(2, 1), lambda x: x.flip(1)])
+def test_channels_that_change_places_take_their_fields_along(turn: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    assert receptive_field(Turned(turn), (4, 28, 28)).receptive_field == (7, 7)
 
 
 # --- what moves, joins or mixes cells in other ways -------------------------------------------------------------------
