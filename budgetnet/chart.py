@@ -10,6 +10,7 @@ MARKS = (0.0, 50.0, 80.0, 90.0, 95.0, 98.0, 99.0, 99.5, 99.8, 99.9, 99.95, 99.98
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # bits of a braille sign, by row and column
 BLANK = 0x2800
 AXIS = "  epoch"
+LEAST = 24  # columns of a chart
 MOST = 100  # columns of a chart: a wider one tells no more
 
 
@@ -21,8 +22,8 @@ def chart(curve: Sequence[float], epochs: int, width: int = 80, height: int = 10
     """
     if not curve or len(curve) > epochs:
         raise ValueError(f"a chart needs 1 to {epochs} epochs, but got {len(curve)}")
-    if width < 24 or height < 4:
-        raise ValueError(f"a chart needs at least 24 x 4 signs, but got {width} x {height}")
+    if width < LEAST or height < 4:
+        raise ValueError(f"a chart needs at least {LEAST} x 4 signs, but got {width} x {height}")
     low, high = _ends(curve)
     labels = {_row(mark / 100, low, high, height) // 4: f"{mark:g}" for mark in _marks(low, high, height)}
     margin = max(map(len, labels.values()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from io import TextIOWrapper
 from typing import Annotated, cast
 
 import typer
@@ -29,7 +30,6 @@ app = typer.Typer(
     help="Finds the most accurate small convolutional network that fits a parameter budget, and hands it back as code.",
     epilog="Exit codes: 0 done; 1 a claim does not hold (verify) or something that is needed is broken (doctor); "
     "2 bad input, one line says what; 130 interrupted, the study is kept.",
-    no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -39,6 +39,11 @@ app = typer.Typer(
 def main() -> None:
     """Entry point of the program."""
     signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: stop the workers, keep the study
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a name or a line that its encoding has no signs for
+            stream.reconfigure(errors="backslashreplace")
+    if len(sys.argv) == 1:
+        sys.argv.append("--help")
     try:
         plain = False if os.environ.get("NO_COLOR") else None  # None: colours on a terminal
         sys.exit(app(prog_name="budgetnet", standalone_mode=False, color=plain))

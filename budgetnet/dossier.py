@@ -11,7 +11,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from budgetnet.chart import chart
+from budgetnet.chart import LEAST, chart
 from budgetnet.columns import COLUMNS, times
 from budgetnet.display import ordinal, percent
 from budgetnet.notation import parse
@@ -88,7 +88,7 @@ class Dossier:
         if record.curve and record.recipe:
             heading = "validation accuracy in percent, on the scale of the logarithm of the error"
             numbers = f"by epoch: {' '.join(map(percent, record.curve))}"
-            yield heading, [*chart(record.curve, record.recipe.epochs, width), numbers]
+            yield heading, [*chart(record.curve, record.recipe.epochs, max(width, LEAST)), numbers]
         if record.recipe is not None:
             yield "recipe", recipe_lines(record.recipe)
         if record.architecture is None and record.drawn:

@@ -7,6 +7,7 @@ After Luo, Li, Urtasun and Zemel, "Understanding the Effective Receptive Field i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from budgetnet.errors import ModelError
 from budgetnet.fields import fields_of
 from budgetnet.layers import Shape
 from budgetnet.layout import BATCH, Layout
+from budgetnet.recorder import run
 from budgetnet.trace import feature, trace, undisturbed
 
 MASS = 0.95  # of the gradient, that the effective size holds
@@ -114,7 +116,8 @@ def _gradients(module: nn.Module, part: nn.Module, images: Tensor, cell: Tensor)
     with undisturbed(module), torch.enable_grad():
         for batch in torch.split(images, BATCH):
             x = batch.to(like.device, like.dtype).requires_grad_()
-            output = part(x)[cell.to(like.device)].sum()
+            answer = run(type(module).__name__, tuple(x.shape[1:]), partial(part, x.clone()))  # it may change its input
+            output = answer[cell.to(like.device)].sum()
             if output.requires_grad:
                 (gradient,) = torch.autograd.grad(output, x, allow_unused=True)
                 total += 0 if gradient is None else gradient.double().abs().sum((0, 1)).cpu()

@@ -64,11 +64,11 @@ def export(models: Path, name: str, out: Path, *, int8: bool = False) -> Exporte
     evidence = read_evidence(evidence_path(models, name))
     model = load(name, pretrained=True, models=models).eval()
     training, test = load_data(evidence.provenance.data, image_shape=evidence.architecture.input_shape).final_splits()
-    with running(models, name):
-        expected = _torch_answers(model, test, evidence)
     with TemporaryDirectory() as folder, _quiet():
         plain = Path(folder) / "float.onnx"
-        _save(_exported(model, evidence), plain)
+        with running(models, name):
+            expected, made = _torch_answers(model, test, evidence), _exported(model, evidence)
+        _save(made, plain)
         answers = _answers(plain, test, evidence)
         _check_same(answers, expected, name)
         written = plain

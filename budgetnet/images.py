@@ -112,8 +112,16 @@ def common_shape(pictures: Pictures) -> Shape:
 
 def _size(image: Any) -> Size:
     """Height and width as a viewer shows it."""
-    turned = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)  # on its side
+    turned = _orientation(image) in (5, 6, 7, 8)  # on its side
     return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def _orientation(image: Any) -> Any:
+    """As the EXIF says; None where that is damaged, for it is the pixels that count."""
+    try:
+        return image.getexif().get(ORIENTATION)
+    except Exception:  # Pillow raises whatever its parser met
+        return None
 
 
 def _as_split(pictures: Pictures, shape: Shape) -> tuple[Split, tuple[str, ...]]:
@@ -213,10 +221,10 @@ _TURNS = {
 
 def upright(image: Any) -> Any:
     """The picture as it was taken: turned as its EXIF says, and with 8 bits a channel, which keep the whole range."""
-    from PIL import ExifTags, Image
+    from PIL import Image
 
     image.load()
-    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    turn = _TURNS.get(_orientation(image))
     if turn is not None:
         image = image.transpose(Image.Transpose[turn])
     if image.mode[0] not in "IF":

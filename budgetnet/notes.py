@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial
 from budgetnet.cost import cost
 from budgetnet.fields import extent, feature_field
 from budgetnet.notation import parse
+from budgetnet.place import StudyPlace
 from budgetnet.recipe import Recipe
 from budgetnet.study import STATES, VALUE_EPOCHS, Settings, Study
 from budgetnet.words import count, short
@@ -33,7 +34,7 @@ class NotedStorage(RDBStorage):
 
     def __init__(self, study: Study) -> None:
         super().__init__(study.where.url)
-        self._settings, self._name = study.settings, study.where.name
+        self._settings, self._where, self._name = study.settings, study.where, study.where.name
         self._trials = study.inner.get_trials  # reads what has ended only once
         self._id = study.storage.get_study_id_from_name(self._name)
         self._ended: dict[int, str] = {}  # notes that stay as they are, by Optuna's id of the trial
@@ -51,7 +52,7 @@ class NotedStorage(RDBStorage):
 
     def _noted(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
         """The attributes of our study, with a note for every trial and for the study itself."""
-        notes = {"dashboard": study_note(self._settings, self._name)}
+        notes = {"dashboard": study_note(self._settings, self._where)}
         for trial in self._trials(deepcopy=False):
             notes[f"dashboard:{trial._trial_id}"] = self._note(trial)
         ours: dict[str, Any] = {}
@@ -68,12 +69,13 @@ class NotedStorage(RDBStorage):
         return text
 
 
-def study_note(settings: Settings, name: str) -> str:
+def study_note(settings: Settings, where: StudyPlace) -> str:
     """What is searched for, and how to look on, as Markdown."""
+    place = where.name if where.is_default else f"{where.name} --storage {where.address}"
     return (
         f"The most accurate network on **{settings.data}** with fewer than **{count(settings.budget)}** params. "
         f"A trial trains for {settings.epochs} epochs; its value is the mean validation accuracy of the last "
-        f"{min(VALUE_EPOCHS, settings.epochs)}. More of a trial: `budgetnet show --study {name} --trial N`"
+        f"{min(VALUE_EPOCHS, settings.epochs)}. More of a trial: `budgetnet show --study {place} --trial N`"
     )
 
 

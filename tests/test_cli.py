@@ -298,6 +298,22 @@ def test_a_trial_that_was_pruned_or_is_not_there_cannot_be_frozen(
     assert not (here / "model.py").exists()
 
 
+def test_nothing_behind_the_program_is_a_wish_for_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(monkeypatch, capsys)
+    assert (code, err) == (0, "")
+    assert out.startswith("Usage: budgetnet [OPTIONS] COMMAND [ARGS]...")
+
+
+def test_what_the_encoding_of_the_output_has_no_sign_for_is_written_otherwise() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    command = [sys.executable, "-m", "budgetnet", "rf", "4 M 6"]
+    done = subprocess.run(command, check=True, capture_output=True, env=environment)
+    assert b"\\u2500" in done.stdout  # the line under the heading
+    assert b"4 M 6 \xb7 input 1\xd728\xd728" in done.stdout
+
+
 def test_a_file_where_the_folder_should_be(
     here: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

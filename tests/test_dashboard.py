@@ -20,7 +20,8 @@ from budgetnet import coordinator
 from budgetnet.cost import cost
 from budgetnet.files import sha256
 from budgetnet.notation import parse
-from budgetnet.notes import NotedStorage, trial_note
+from budgetnet.notes import NotedStorage, study_note, trial_note
+from budgetnet.place import place
 from budgetnet.progress import Started
 from budgetnet.study import open_study
 from tests.quick import quick_search, quick_study
@@ -68,6 +69,13 @@ def ask(address: str, method: str = "GET", **body: Any) -> dict[str, Any]:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals as on POSIX")
+def test_the_note_of_a_study_names_its_storage(tmp_path: Path, small_mnist: Path) -> None:
+    settings = quick_study(tmp_path, small_mnist).settings
+    assert "`budgetnet show --study a --trial N`" in study_note(settings, place("a"))
+    told = "`budgetnet show --study a --storage sqlite:///b.db --trial N`"
+    assert told in study_note(settings, place("a", "sqlite:///b.db"))
+
+
 def test_every_trial_has_a_readable_note_and_the_study_stays_as_it_was(here: Path, small_mnist: Path) -> None:
     write_space(here, require={"receptive_field": 5, "final_map": 10})
     records = quick_study(here, small_mnist, trials=4).records()

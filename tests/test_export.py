@@ -231,6 +231,19 @@ def test_the_accuracy_of_int8_is_that_of_the_file(
 # --- where nothing is written -----------------------------------------------------------------------------------------
 
 
+def test_a_class_that_the_exporter_cannot_follow_is_one_line(own: Shop) -> None:
+    text = own.models.read_text(encoding="utf-8")
+    forward = "        x = self.stem(x)"
+    assert forward in text
+    own.models.write_text(
+        text.replace(forward, f"        if x.mean() > 9:\n            x = 2 * x\n{forward}"), encoding="utf-8"
+    )
+    with pytest.raises(ModelError, match="Model_1") as raised:
+        export(own.models, "Model_1", own.folder / "m.onnx")
+    assert "\n" not in str(raised.value)
+    assert not (own.folder / "m.onnx").exists()
+
+
 def test_a_folder_that_is_not_there_is_told_before_any_work(own: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object) -> None:
         raise AssertionError("evidence was read")

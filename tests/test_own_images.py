@@ -71,6 +71,9 @@ def test_an_orientation_that_is_no_number_is_none(tmp_path: Path) -> None:
         for number in range(6):
             Image.new("L", (12, 8), 10 * number).save(tmp_path / kind / f"{number}.jpg", exif=text)
     assert data.load(str(tmp_path)).input_shape == (1, 8, 12)
+    for number, broken in enumerate((b"Exif\0\0II*\0\x08\0", b"Exif\0\0what is this")):
+        Image.new("L", (12, 8)).save(tmp_path / "a" / f"broken_{number}.png", exif=broken)
+    assert data.load(str(tmp_path)).training().images.shape[1:] == (1, 8, 12)
 
 
 def test_pictures_are_made_as_large_as_a_network_takes_them(

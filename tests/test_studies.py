@@ -350,6 +350,13 @@ def ask(
 Ask = Callable[..., tuple[int, str, str]]
 
 
+def test_a_trial_is_shown_on_the_narrowest_terminal(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "16")
+    code, out, _ = ask("show", "--trial", "0")
+    assert code == 0
+    assert "epoch" in out
+
+
 def test_trials_lists_sorts_and_explains(ask: Ask) -> None:
     code, out, _ = ask("trials")
     title, _, row, legend = out.splitlines()
