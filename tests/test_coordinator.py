@@ -23,10 +23,12 @@ from budgetnet.architecture import Architecture
 from budgetnet.coordinator import MAX_LOSSES, Ended, Progressed, Search, Started, opened, search
 from budgetnet.cost import cost
 from budgetnet.errors import BudgetError, BudgetnetError, DataError, SpaceError, StudyError, WorkerError
+from budgetnet.executor import LocalProcesses
 from budgetnet.files import STAGING, clear_staging
 from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job, Lost, Stopped
 from budgetnet.ledger import judged
 from budgetnet.lock import locked
+from budgetnet.machine import cores
 from budgetnet.place import place
 from budgetnet.plan import PRUNERS, Request, make_pruner
 from budgetnet.results import EpochResult
@@ -343,6 +345,8 @@ def test_what_a_pruned_trial_still_does_before_it_stops_changes_nothing(
     pruned = [record for record in search.study.records() if record.state == "pruned"]
     assert [record.number for record in pruned] == [6, 7]
     assert {record.curve for record in pruned} == {pruned[0].curve}
+    assert 0.9 not in pruned[0].curve, "epoch 6 came after the verdict"
+    assert len(pruned[0].curve) < 6
     assert {record.reason for record in pruned} == {f"pruned after epoch {len(pruned[0].curve)}"}
     assert search.tally.pruned == 2
     assert not search.tally.failed
@@ -653,6 +657,21 @@ def test_reading_makes_no_database(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="no study 'x' in"):
         open_study("x", f"sqlite:///{tmp_path / 'new.db'}", tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_executor_is_what_the_request_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[object, ...]] = []
+    monkeypatch.setattr("budgetnet.cluster.RayCluster", lambda *asked: made.append(asked))
+    ray = Request(executor="ray", workers=3, device="cuda", ray_address="h:1", job_cpus=2.0, job_gpus=0.5)
+    coordinator._executor(ray)
+    assert made == [(3, "cuda", "h:1", 2.0, 0.5)]
+    local = coordinator._executor(Request(workers=2, device="cpu", hang_limit=60.0))
+    assert isinstance(local, LocalProcesses)
+    assert (local.slots, local.device, local.hang_limit) == (2, "cpu", 60.0)
+    assert local.threads == max(1, cores() // 2)
+    usual = coordinator._executor(Request(device="cpu"))
+    assert isinstance(usual, LocalProcesses)
+    assert (usual.slots, usual.threads) == (cores(), 1)
 
 
 def test_the_lock_is_free_again_after_an_error(tmp_path: Path, small_mnist: Path) -> None:

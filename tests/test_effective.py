@@ -96,6 +96,13 @@ def test_the_module_is_left_as_it_was() -> None:
     assert all(parameter.grad is None for parameter in module.parameters())
 
 
+def test_a_network_that_changes_its_input_is_measured() -> None:
+    changing, plain = (nn.Sequential(nn.ReLU(inplace=inplace), nn.Conv2d(1, 2, 3)) for inplace in (True, False))
+    plain.load_state_dict(changing.state_dict())
+    measured = [effective_field(each, (1, 8, 8), "1").strength for each in (changing, plain)]
+    assert np.array_equal(*measured)
+
+
 def test_the_shipped_model_is_measured_with_its_weights_on_mnist() -> None:
     found = Inspection.of("Model_1")
     measured = found.measure()
@@ -104,6 +111,14 @@ def test_the_shipped_model_is_measured_with_its_weights_on_mnist() -> None:
     assert measured.field == seen
     assert measured.strength.sum() == pytest.approx(1)
     assert all(1 < side <= 28 for side in measured.size())
+
+    def again(pretrained: bool) -> np.ndarray:
+        torch.manual_seed(0)
+        model = budgetnet.load("Model_1", pretrained)
+        return effective_field(model, (1, 28, 28), found.table.feature_layer, found._images(None)).strength
+
+    assert measured.strength == pytest.approx(again(True))
+    assert not np.allclose(measured.strength, again(False))
 
 
 @pytest.mark.parametrize("name", ["field.png", "field.svg", "field.pdf"])
@@ -190,6 +205,7 @@ def test_a_class_that_was_changed_is_run(tmp_path: Path, old: str, new: str) -> 
     assert old in text
     path.write_text(text.replace(old, new), encoding="utf-8")
     assert generated_from(path, "Model_1") is None
+    path.write_text(text, encoding="utf-8")
     (tmp_path / "Model_1.json").write_text("{}")
     assert generated_from(path, "Model_1") is None
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -159,9 +160,22 @@ def test_a_job_trains_on_as_many_images_as_it_is_told(small_mnist: Path) -> None
         _, training, evaluation = _splits(asked.data, asked.architecture.input_shape, asked.split, asked.images)
         return [len(training), len(evaluation)]
 
-    everything, part = seen(None), seen(100)
-    assert part == [100, everything[1]]
-    assert everything[0] > 100
+    assert seen(None) == [600, 120], "720 less the sixth that validates"
+    assert seen(100) == [100, 120]
+
+
+def test_what_a_search_trains_on_holds_nothing_that_validates(small_mnist: Path) -> None:
+    _, *splits = _splits(str(small_mnist), NETWORK.input_shape, "search", None)
+    training, validation = ({image.numpy().tobytes() for image in split.images} for split in splits)
+    assert training
+    assert training.isdisjoint(validation)
+
+
+def test_a_count_that_fvcore_does_not_share_fails_the_job(small_mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("budgetnet.jobs.cost", lambda network: replace(cost(network), params=cost(network).params + 1))
+    last = list(run_job(job(small_mnist), "cpu", lambda: False))[-1]
+    assert isinstance(last, Failed)
+    assert "params" in last.reason
 
 
 @pytest.mark.parametrize(("split", "follows"), [("search", True), ("final", False)])

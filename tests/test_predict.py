@@ -453,6 +453,23 @@ def test_somebodys_own_pictures_are_read_as_those_of_the_class_folders_were(
         assert guess.notes == notes
 
 
+def test_what_has_another_shape_is_stretched_in_training_and_for_a_guess_alike(tmp_path: Path) -> None:
+    dice = np.random.default_rng(0)
+
+    def noise(height: int, width: int) -> Image.Image:
+        return Image.fromarray(dice.integers(256, size=(height, width, 3), dtype=np.uint8))
+
+    for part, kind, number in ((p, k, n) for p in ("train", "test") for k in ("cat", "dog") for n in range(4)):
+        (tmp_path / part / kind).mkdir(parents=True, exist_ok=True)
+        noise(6, 8).save(tmp_path / part / kind / f"{number}.png")
+    odd, path = noise(10, 30), tmp_path / "train" / "cat" / "0.png"
+    odd.save(path)
+    seen = load_data(str(tmp_path)).training().images[0]
+    stretched = np.asarray(odd.resize((8, 6), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+    assert np.array_equal(seen, stretched)
+    assert torch.equal(read_picture(path, (3, 6, 8), (0.5, 0.5, 0.5)).pixels, seen)
+
+
 def test_mnist_by_any_name_that_load_takes_is_mnist(own: Shop, digit: Grey) -> None:
     record = own.folder / "Model_1.json"
     record.write_text(record.read_text("utf-8").replace('"data": "mnist"', '"data": "MNIST"'), "utf-8")

@@ -19,7 +19,9 @@ import budgetnet
 from budgetnet import plan, samplers
 from budgetnet.build import build
 from budgetnet.cli import app, main
+from budgetnet.display import percent
 from budgetnet.drawing import THEME
+from budgetnet.evidence import read_evidence
 from budgetnet.layers import ACTIVATIONS
 from budgetnet.notation import parse
 from budgetnet.pieces import Style
@@ -40,7 +42,7 @@ NOT_RUN = {
     "budgetnet verify Model_1": "tests/test_package.py verifies all that ship",
     "budgetnet search --data my_images": "tests/test_own_images.py makes the pictures",
     "budgetnet predict Model_1 my_images": "the same",
-    "budgetnet search --executor ray": "needs a cluster; tests/test_cluster.py starts one",
+    "budgetnet search --executor ray": "needs a cluster; test_cluster.py has one, test_coordinator.py the options",
 }
 
 
@@ -53,6 +55,19 @@ def commands() -> list[str]:
 
 def reason(command: str) -> str | None:
     return next((why for start, why in NOT_RUN.items() if command.startswith(start)), None)
+
+
+def test_the_numbers_in_the_prose_are_those_of_the_frozen_models() -> None:
+    """``[5,993 parameters](studies/…) with 99.53 ± 0.04 %``: whatever the next link's words are, these are its own."""
+    frozen = {read_evidence(path).cost.params: read_evidence(path) for path in ROOT.glob("studies/frontier/*.json")}
+    told = re.findall(
+        r"\[([\d,]+)(?:\s+parameters)?\]\(studies/frontier/params_\w+/README\.md\)[^\[]*?(\d\d\.\d\d ± \d\.\d\d) %",
+        TEXT,
+    )
+    assert len(told) == len(frozen) == 7
+    for params, accuracy in told:
+        runs = frozen[int(params.replace(",", ""))].confirmation
+        assert accuracy == f"{percent(runs.mean)} ± {percent(runs.std)}", params
 
 
 @pytest.fixture(scope="module")

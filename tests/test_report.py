@@ -26,15 +26,17 @@ from budgetnet.cost import Cost
 from budgetnet.data import load
 from budgetnet.drawing import INK, THEME, Picture, accuracy_axis, error, figure
 from budgetnet.errors import ModelError, StudyError
+from budgetnet.front_marks import reached
 from budgetnet.importance import importances, ranks_of
 from budgetnet.page import Page, html, table
 from budgetnet.place import place
 from budgetnet.report import joint_page, study_page
 from budgetnet.results import BFLOAT16, Confirmation
-from budgetnet.study import Settings, Study, open_study
+from budgetnet.study import Settings, Study, open_study, pareto
 from budgetnet.survey import Survey, survey
 from tests.quick import quick_study
 from tests.records import MACHINE, confirmation
+from tests.records import run as made_run
 
 STUDIES = Path(__file__).parents[1] / "studies"
 LANDSCAPE = STUDIES / "landscape" / "study.db"
@@ -233,6 +235,18 @@ def test_seeds_in_another_precision_than_usual_say_so(
     assert cells == ["2", "2 in bfloat16", "2 in bfloat16 and float32"]
 
 
+def test_the_winner_is_chosen_on_validation_also_where_test_would_choose_otherwise(
+    tmp_path: Path, small_mnist: Path
+) -> None:
+    study = quick_study(tmp_path, small_mnist, trials=2)
+    best, other = study.leaderboard()
+    for record, correct in ((best, 280), (other, 299)):
+        study.keep_run(record.number, made_run(0, 200, 250, correct, total=300))
+    champion = survey(study).champion
+    assert champion is not None
+    assert (champion.record.number, champion.runs.mean) == (best.number, 280 / 300)
+
+
 def test_what_cannot_be_written_leaves_both_pages_as_they_were(
     page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +295,39 @@ def test_every_finished_trial_stands_at_its_params_and_accuracy(found: Survey, d
     assert {(int(x), round(float(y), 6)) for x, y in finished.get_offsets()} == wanted
     letters = {text.get_text() for text in panels[0].texts}
     assert letters == set("abcdefghi")
+
+
+def test_the_front_and_the_confirmed_stand_where_they_were_recorded(found: Survey, drawn: list[Any]) -> None:
+    study_front.accuracy_against_params(found)
+    axes = drawn[-1].axes[0]
+    (front,) = [line for line in axes.lines if line.get_label() == "Pareto front of validation"]
+    best = [found.records[number] for number in pareto(found.finished)]
+    assert list(front.get_xdata()) == [record.cost.params for record in best if record.cost]
+    assert list(front.get_ydata()) == pytest.approx([error(record.value or 0) for record in best])
+    runs, record = found.confirmed[WINNER], found.records[WINNER]
+    assert record.cost is not None
+    (points,) = [each.lines[0].get_xydata() for each in axes.containers]
+    assert points.tolist() == [pytest.approx([record.cost.params, error(runs.mean)])]
+
+
+def test_every_curve_is_drawn_whole(found: Survey, drawn: list[Any]) -> None:
+    study_pictures.learning_curves(found)
+    curves = [list(line.get_ydata()) for line in drawn[-1].axes[0].lines]
+    assert sorted(curves) == sorted(list(map(error, record.curve)) for record in found.trained)
+
+
+def test_what_mattered_has_each_bar_beside_its_name(found: Survey, drawn: list[Any]) -> None:
+    study_pictures.what_mattered(found)
+    axes, shown = drawn[-1].axes[0], found.importances[: study_pictures.NAMED]
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([100 * one.share for one in shown])
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == [one.name for one in shown]
+
+
+def test_receptive_fields_are_those_of_the_trials(found: Survey, drawn: list[Any]) -> None:
+    study_pictures.receptive_fields(found)
+    points = [tuple(point) for each in drawn[-1].axes[0].collections for point in each.get_offsets()]
+    wanted = [(float(r.receptive_field or 0), error(reached(r))) for r in found.trained]
+    assert np.allclose(sorted(points), sorted(wanted), rtol=0, atol=1e-12)
 
 
 def test_winners_of_several_studies_stand_at_their_test_accuracy(found: Survey, drawn: list[Any]) -> None:

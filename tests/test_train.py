@@ -314,6 +314,23 @@ def test_one_step_is_plain_sgd(small):
 TOLERANCE = 1e-4
 
 
+def test_the_running_loss_and_accuracy_are_means_over_the_images_of_an_epoch(small):
+    """Also where the last batch is smaller: 32 and 8 images, with a rate that changes nothing."""
+    split = Split(small[0].images[:40], small[0].labels[:40])
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    outputs = model((split.images / 255 - MEAN[0]) / STD[0]).detach()
+    recipe = Recipe(
+        epochs=1, batch_size=32, learning_rate=1e-7, momentum=0.0, weight_decay=0.0, schedule="constant",
+        rotation=0, scale=0, shift=0, shear=0, label_smoothing=0,
+    )  # fmt: skip
+    (told,) = run(model, recipe, (split, small[1]))
+    hits = (outputs.argmax(1) == split.labels).double().mean().item()
+    assert 0 < hits < 1
+    assert told.train_accuracy == pytest.approx(hits)
+    assert told.train_loss == pytest.approx(F.cross_entropy(outputs, split.labels).item(), rel=1e-4)
+
+
 def test_ema_by_a_literal_two_step_example(small):
     """Decay 0.15 against the warm-up (1 + t) / (10 + t): 1/10 at step 0, then min(0.15, 2/11) = 0.15 at step 1."""
     split = Split(small[0].images[:64], small[0].labels[:64])
