@@ -25,6 +25,8 @@ from budgetnet.options import stop
 # Click's UsageError; typer brings click along under a name of its own.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
+INTERRUPTED = 130  # also what typer gives back after Ctrl-C
+
 app = typer.Typer(
     name="budgetnet",
     help="Finds the most accurate small convolutional network that fits a parameter budget, and hands it back as code.",
@@ -46,16 +48,20 @@ def main() -> None:
         sys.argv.append("--help")
     try:
         plain = False if os.environ.get("NO_COLOR") else None  # None: colours on a terminal
-        sys.exit(app(prog_name="budgetnet", standalone_mode=False, color=plain))
+        code = app(prog_name="budgetnet", standalone_mode=False, color=plain)
+        if code == INTERRUPTED:
+            stop("interrupted", code)
+        sys.exit(code)
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # typer's and rich's for a reader that has gone: trials | head
+            sys.exit(0)
+        raise
     except BudgetnetError as error:
         stop(f"error: {error}", 2)
     except UsageError as error:
         stop(f"error: {error.format_message()}", 2)
     except (KeyboardInterrupt, typer.Abort):
-        stop("interrupted", 130)
-    except BrokenPipeError:  # the reader of our output has gone, as in `budgetnet trials | head`
-        sys.stderr.close()
-        sys.exit(0)
+        stop("interrupted", INTERRUPTED)
     except OSError as error:  # a folder that may not be read, a name that is too long
         stop(f"error: {error}", 2)
 

@@ -298,6 +298,30 @@ def test_a_trial_that_was_pruned_or_is_not_there_cannot_be_frozen(
     assert not (here / "model.py").exists()
 
 
+def test_a_reader_that_goes_is_no_failure() -> None:
+    """As in ``budgetnet trials | head``, with more than a pipe holds."""
+    command = [sys.executable, "-m", "budgetnet", "trials", "--study", "landscape", "--all", "--json"]
+    root = Path(__file__).parents[1]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (0, b"")
+
+
+def test_an_interrupt_that_no_command_expects_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("budgetnet.single.for_data", interrupted)
+    code, _, err = run(monkeypatch, capsys, "train", "4 M 6")
+    assert (code, err) == (130, "interrupted\n")
+
+
 def test_nothing_behind_the_program_is_a_wish_for_help(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
