@@ -70,8 +70,7 @@ class Inspection:
         """The effective field of a layer, by default the last feature map, over images of ``data`` or noise."""
         from budgetnet.effective import effective_field
 
-        name = layer or self.table.feature_layer
-        return effective_field(self.module(), self.table.input_shape, name, self._images(data))
+        return effective_field(self.module(), self.table.input_shape, self._named(layer), self._images(data))
 
     def draw(
         self, path: Path, layer: str | None = None, measured: EffectiveField | None = None, data: str | None = None
@@ -80,7 +79,7 @@ class Inspection:
         from budgetnet.field_plot import plot_field
 
         check_plot(path)
-        name = layer or self.table.feature_layer
+        name = self._named(layer)
         axes = self.table.field(name)
         if len(axes) != 2:
             raise ModelError(f"--plot needs images, but the input of {self.name} is {self.table.input_shape}")
@@ -88,6 +87,12 @@ class Inspection:
         if len(box) < len(axes):
             raise ModelError(f"the centre of {name} sees only padding")
         plot_field(path, f"{self.name}: {name}", self._background(data), box, measured)
+
+    def _named(self, layer: str | None) -> str:
+        """The layer, by default that of the last feature map. Raises ModelError where there is none."""
+        if layer is None and self.table.feature_layer not in (row.name for row in self.table.rows):
+            raise ModelError(f"{self.name} has no feature map; say which layer is meant with --layer")
+        return layer or self.table.feature_layer
 
     def _images(self, data: str | None) -> Tensor | None:
         """Validation images of a data set as its networks are given them; None for noise. Raises DataError."""

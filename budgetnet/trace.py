@@ -52,7 +52,13 @@ def feature(module: nn.Module, input_shape: Shape, layer: str) -> tuple[nn.Modul
     with undisturbed(module):
         recorder = _recorded(module, input_shape)
         if layer not in recorder.nodes:
-            raise ModelError(f"{type(module).__name__} has no layer {layer!r}; it has {', '.join(recorder.nodes)}")
+            inside = any(step.name == layer for step in recorder.steps)
+            what = (
+                f"does not hold what {layer!r}, a step inside an operation, gives"
+                if inside
+                else f"has no layer {layer!r}"
+            )
+            raise ModelError(f"{type(module).__name__} {what}; it has {', '.join(recorder.nodes)}")
         end, index = recorder.nodes[layer]
         graph = fx.Graph()
         copies: dict[fx.Node, fx.Node] = {}

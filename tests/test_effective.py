@@ -96,6 +96,36 @@ def test_the_module_is_left_as_it_was() -> None:
     assert all(parameter.grad is None for parameter in module.parameters())
 
 
+class Shuffled(nn.Module):
+    """The mean over both axes is two steps of one operation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x).mean([2, 3])
+
+
+def test_what_cannot_be_measured_is_said(tmp_path: Path) -> None:
+    names = [row.name for row in receptive_field(Shuffled(), (1, 8, 8)).rows]
+    inside = next(name for name in names if name.startswith("mean"))
+    assert len(names) == 3, "a pool and a flatten"
+    told = rf"^Shuffled does not hold what '{inside}', a step inside an operation, gives; it has conv, "
+    with pytest.raises(ModelError, match=told):
+        effective_field(Shuffled(), (1, 8, 8), inside)
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(64, 10))\n"
+    )
+    found = Inspection.of(f"{tmp_path}/net.py:Net", (1, 8, 8))
+    for ask in (found.measure, lambda: found.draw(tmp_path / "field.png")):
+        with pytest.raises(ModelError, match=r"has no feature map; say which layer is meant with --layer$"):
+            ask()
+
+
 def test_a_network_that_changes_its_input_is_measured() -> None:
     changing, plain = (nn.Sequential(nn.ReLU(inplace=inplace), nn.Conv2d(1, 2, 3)) for inplace in (True, False))
     plain.load_state_dict(changing.state_dict())
