@@ -24,6 +24,7 @@ from budgetnet.ray_task import Begun, Order, Weights, absolute, end_stops, start
 
 HEAD_LIMIT = 30.0  # seconds without a word from the head before it counts as gone; Ray kills this process after 60
 NODE_LIMIT = 300.0  # seconds without any node that could run a job before the executor gives up
+STARTS = 3  # of a job whose worker process dies before the job has begun
 VERDICT = 5.0  # seconds after a worker's death in which the death of its node explains it
 SLICE = 0.5  # seconds that one wait for events takes at most
 MOST_CPUS = 1_000_000  # that a job may ask for: more than there will be
@@ -109,7 +110,8 @@ class _Running:
 
     job: Job
     key: int
-    stream: Any  # ray.ObjectRefGenerator
+    stream: Any = None  # ray.ObjectRefGenerator
+    starts: int = 0
     node: str | None = None
     died: float | None = None
     reason: str = ""
@@ -173,9 +175,15 @@ class RayCluster:
         return self._device == "cuda"
 
     def submit(self, job: Job) -> None:
-        key, threads = next(self._keys), max(1, int(self._needs.cpus))
-        order = Order(anywhere(job), self._device, threads, version("budgetnet"))
-        self._running.append(_Running(job, key, self._train.remote(order, self._stops, key)))
+        running = _Running(job, next(self._keys))
+        self._start(running)
+        self._running.append(running)
+
+    def _start(self, running: _Running) -> None:
+        threads = max(1, int(self._needs.cpus))
+        order = Order(anywhere(running.job), self._device, threads, version("budgetnet"))
+        running.stream = self._train.remote(order, self._stops, running.key)
+        running.starts += 1
 
     def stop(self, job: int) -> None:
         for running in self._running:
@@ -258,6 +266,9 @@ class RayCluster:
         # gone, so we wait a little; a worker that dies alone has failed, or a job that kills its worker would be queued
         # for ever.
         crashed = isinstance(error, known.WorkerCrashedError)
+        if crashed and running.node is None and running.starts < STARTS:  # Ray may end a worker that was idle too long
+            self._start(running)
+            return []
         running.reason = f"the worker process on {self._where(running)} died" if crashed else one_line(error)
         running.died = time.monotonic()
         return []

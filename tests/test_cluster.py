@@ -350,6 +350,22 @@ def test_a_job_that_raises_fails_in_one_line(executor: RayCluster, tmp_path: Pat
     assert last == Failed(2, f"{tmp_path}/nowhere: cannot be written: No such file or directory")
 
 
+def test_a_job_whose_worker_dies_before_it_begins_starts_again(executor: RayCluster, small_mnist: Path) -> None:
+    crash = executor._ray.exceptions.WorkerCrashedError()
+    executor.submit(job(small_mnist, 1))
+    (running,) = executor._running
+    for start in range(1, cluster.STARTS):
+        assert (running.starts, executor._broken(running, crash)) == (start, [])
+    assert running.died is None
+    assert isinstance(hear(executor, ends(1))[-1], Finished)
+    executor.submit(job(small_mnist, 2))
+    (running,) = executor._running
+    running.starts = cluster.STARTS
+    assert executor._broken(running, crash) == []
+    assert running.died is not None, "and then it is over, after a little while"
+    assert hear(executor, ends(1)) == [Failed(2, "the worker process on node unknown died")]
+
+
 def test_a_node_with_another_version_is_refused(
     executor: RayCluster, small_mnist: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
