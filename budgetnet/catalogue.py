@@ -210,5 +210,10 @@ def same_data(one: str, other: str) -> bool:
     return _plain(one) == _plain(other)
 
 
+def same_images(first: str, second: str) -> bool:
+    """Whether two fingerprints of somebody's own images are not known to differ; empty where none was kept."""
+    return not first or not second or first == second
+
+
 def _plain(spec: str) -> str | Path:
     return known_name(spec) or expanded(spec).resolve()

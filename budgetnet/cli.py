@@ -44,11 +44,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a name or a line that its encoding has no signs for
             stream.reconfigure(errors="backslashreplace")
-    if len(sys.argv) == 1:
-        sys.argv.append("--help")
     try:
         plain = False if os.environ.get("NO_COLOR") else None  # None: colours on a terminal
-        code = app(prog_name="budgetnet", standalone_mode=False, color=plain)
+        asked = None if sys.argv[1:] else ["--help"]  # None: as it was typed
+        code = app(asked, prog_name="budgetnet", standalone_mode=False, color=plain)
         if code == INTERRUPTED:
             stop("interrupted", code)
         sys.exit(code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from math import prod
 
-from budgetnet.catalogue import same_data
+from budgetnet.catalogue import same_data, same_images
 from budgetnet.comparison import Comparison, compare
 from budgetnet.evidence import Evidence
 from budgetnet.fields import extent, feature_field, whole_views
@@ -30,7 +30,7 @@ class Case:
         if self.previous is None or not same_data(self.previous.provenance.data, self.evidence.provenance.data):
             return False
         before, after = self.previous.confirmation, self.evidence.confirmation
-        if len({self.previous.provenance.test_images, self.evidence.provenance.test_images} - {""}) > 1:
+        if not same_images(self.previous.provenance.test_images, self.evidence.provenance.test_images):
             return False
         return before.images == after.images and bool(set(before.seeds) & set(after.seeds))
 

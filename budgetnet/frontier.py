@@ -142,7 +142,7 @@ def winners_table(surveys: Sequence[Survey]) -> str:
         "budget>",
         "seeds>",
         "last epoch, test %>",
-        f"lowest of the last {shown.pop() if len(shown) == 1 else 'epochs'} %>",
+        f"lowest of the last {'epochs' if len(shown) > 1 else min(shown)} %>",
         "held",
         "network",
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from shlex import join
 from typing import TYPE_CHECKING, Any
 
 from optuna.storages import RDBStorage
@@ -71,11 +72,11 @@ class NotedStorage(RDBStorage):
 
 def study_note(settings: Settings, where: StudyPlace) -> str:
     """What is searched for, and how to look on, as Markdown."""
-    place = where.name if where.is_default else f"{where.name} --storage {where.address}"
+    command = join(["budgetnet", "show", *where.options, "--trial", "N"])
     return (
         f"The most accurate network on **{settings.data}** with fewer than **{count(settings.budget)}** params. "
         f"A trial trains for {settings.epochs} epochs; its value is the mean validation accuracy of the last "
-        f"{min(VALUE_EPOCHS, settings.epochs)}. More of a trial: `budgetnet show --study {place} --trial N`"
+        f"{min(VALUE_EPOCHS, settings.epochs)}. More of a trial: `{command}`"
     )
 
 

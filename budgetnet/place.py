@@ -57,6 +57,11 @@ class StudyPlace:
         return make_url(self.url).render_as_string(hide_password=True)
 
     @property
+    def options(self) -> list[str]:
+        """What names the study on any command line, without a password."""
+        return ["--study", self.name, *([] if self.is_default else ["--storage", self.address])]
+
+    @property
     def shown(self) -> str:
         """The place as a person should see it: a path, or a URL without its password."""
         return str(self.database or self.address)

@@ -57,8 +57,6 @@ def joint_page(studies: Sequence[Study], folder: Path) -> Page:
     kinds = {found.settings.data for found in surveys}
     if not all(same_data(kind, surveys[0].settings.data) for kind in kinds):
         raise StudyError(f"only studies of the same data compare, but these are of {', '.join(sorted(kinds))}")
-    if len({study.images("test") for study in studies} - {""}) > 1:
-        raise StudyError(f"only the same test images compare, but those of {surveys[0].settings.data} have changed")
     if not any(found.champion for found in surveys):
         raise StudyError(f"none of {', '.join(found.name for found in surveys)} has a confirmed winner")
     picture = frontier(surveys)
@@ -200,8 +198,7 @@ def _again(found: Survey) -> Iterator[str]:
         "The study keeps its trials and their seeds: a `search` or `confirm` that names it goes on from there, and "
         "trains nothing twice. Another `--study` begins anew."
     )
-    where = found.study.where
-    options = ["--study", found.name, *([] if where.is_default else ["--storage", where.address])]
+    options = found.study.where.options
     number = found.champion.record.number if found.champion else 0
     lines = [["trials", *options, "--all"], ["show", *options, "--trial", str(number)]]
     if found.champion is not None:

@@ -11,7 +11,7 @@ from shlex import join
 
 from budgetnet.aim import Aim
 from budgetnet.architecture import Architecture
-from budgetnet.catalogue import known_name, same_data
+from budgetnet.catalogue import known_name, same_data, same_images
 from budgetnet.comparison import Comparison, compare
 from budgetnet.confirm import confirm
 from budgetnet.data import load
@@ -276,7 +276,7 @@ def compare_contenders(first: Contender, second: Contender) -> Comparison:
         raise ModelError(
             f"only the same data compares, but {first.name} is of {first.data}, {second.name} of {second.data}"
         )
-    if len({first.test_images, second.test_images} - {""}) > 1:
+    if not same_images(first.test_images, second.test_images):
         raise ModelError(
             f"only the same test images compare, but those of {first.data} have changed between {first.name} and "
             f"{second.name}"
