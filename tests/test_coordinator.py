@@ -173,7 +173,7 @@ def test_halving_asks_after_2_4_and_8_of_15_epochs() -> None:
     assert ended == [15, 2, 4, 8, 15]
 
 
-def halved_twice(search: Search) -> Counter[tuple[int, str]]:
+def verdicts(search: Search) -> Counter[tuple[int, str]]:
     """How often halving has each seed's verdict on an epoch."""
     trials = search._ledger.study.get_trials(deepcopy=False)
     return Counter((t.user_attrs["seed"], name) for t in trials for name in t.system_attrs if "rung" in name)
@@ -190,11 +190,11 @@ def test_a_trial_that_was_interrupted_counts_once_in_halving(replayed: Callable[
     )
     again = replayed(Replay(rising), **options)
     list(again.run())
-    assert max(halved_twice(again).values()) == 1
+    assert max(verdicts(again).values()) == 1
     later = replayed(Replay(rising), **options)
-    assert halved_twice(later) == halved_twice(again), "also as it is read back"
+    assert verdicts(later) == verdicts(again), "also as it is read back"
     names = [key for trial in open_stored(again) for key in trial.system_attrs if "rung" in key]
-    assert len(names) == len(halved_twice(again)) + 3, "the storage keeps what was"
+    assert len(names) == len(verdicts(again)) + 3, "the storage keeps what was"
 
 
 def open_stored(search: Search) -> list[optuna.trial.FrozenTrial]:

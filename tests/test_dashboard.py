@@ -68,7 +68,6 @@ def ask(address: str, method: str = "GET", **body: Any) -> dict[str, Any]:
     return dict(json.loads(content)) if content else {}
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals as on POSIX")
 def test_the_note_of_a_study_names_its_storage(tmp_path: Path, small_mnist: Path) -> None:
     settings = quick_study(tmp_path, small_mnist).settings
     assert "`budgetnet show --study a --trial N`" in study_note(settings, place("a"))
@@ -76,6 +75,7 @@ def test_the_note_of_a_study_names_its_storage(tmp_path: Path, small_mnist: Path
     assert told in study_note(settings, place("a", "sqlite:///b.db"))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals as on POSIX")
 def test_every_trial_has_a_readable_note_and_the_study_stays_as_it_was(here: Path, small_mnist: Path) -> None:
     write_space(here, require={"receptive_field": 5, "final_map": 10})
     records = quick_study(here, small_mnist, trials=4).records()

@@ -59,7 +59,8 @@ def reason(command: str) -> str | None:
 
 def test_the_numbers_in_the_prose_are_those_of_the_frozen_models() -> None:
     """``[5,993 parameters](studies/…) with 99.53 ± 0.04 %``: whatever the next link's words are, these are its own."""
-    frozen = {read_evidence(path).cost.params: read_evidence(path) for path in ROOT.glob("studies/frontier/*.json")}
+    found = map(read_evidence, ROOT.glob("studies/frontier/*.json"))
+    frozen = {evidence.cost.params: evidence for evidence in found}
     told = re.findall(
         r"\[([\d,]+)(?:\s+parameters)?\]\(studies/frontier/params_\w+/README\.md\)[^\[]*?(\d\d\.\d\d ± \d\.\d\d) %",
         TEXT,
