@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -14,9 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from budgetnet import kernels
-
-ROW = 1024  # columns of a row at most: its sums, scale and shift stay in the nearest cache
+from budgetnet import kernels, winograd
+from budgetnet.maps import array, cells, rows
 
 Piece = Callable[[Tensor], Tensor]
 
@@ -73,6 +72,8 @@ def _pieces(layers: nn.Sequential) -> Iterator[Piece]:
             yield _StridedPoint(layer)
         elif isinstance(layer, nn.Conv2d) and _is_slow_in_bfloat16(layer):
             yield _Float32(layer)
+        elif isinstance(layer, nn.Conv2d) and _is_square(layer):
+            yield _Wide(layer)
         elif _is_silu(layer) and type(made) is nn.Conv2d and not made._forward_hooks:
             yield _SiLU(layer)
         else:
@@ -115,6 +116,13 @@ def _is_slow_in_bfloat16(layer: nn.Conv2d) -> bool:
     """Grouped convolutions but for the plainest; the benchmark of training has the figures."""
     plain = layer.in_channels == layer.out_channels and max(*layer.stride, *layer.dilation) == 1
     return type(layer) is nn.Conv2d and layer.groups > 1 and not (plain and max(layer.kernel_size) <= 3)
+
+
+def _is_square(layer: nn.Conv2d) -> bool:
+    """A 3x3 convolution over all channels, of stride 1, padded with zeros or not at all."""
+    plain = (layer.kernel_size, layer.stride, layer.dilation, layer.groups) == ((3, 3), (1, 1), (1, 1), 1)
+    padded = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    return type(layer) is nn.Conv2d and plain and padded
 
 
 # --- pieces: torch's layers themselves where a map is not one that the kernels take -----------------------------------
@@ -166,7 +174,7 @@ class _NormFunction(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: Any, passes: Any, options: Any) -> Tensor:
         y = torch.empty_like(x, memory_format=torch.channels_last)
         there, ctx.back = passes
-        ctx.statistics = there(_rows(x), _rows(y), *_affine(norm), *_running(norm), norm.momentum, norm.eps, *options)
+        ctx.statistics = there(rows(x), rows(y), *_affine(norm), *_running(norm), norm.momentum, norm.eps, *options)
         ctx.options = options
         ctx.save_for_backward(x, weight, bias)
         return y
@@ -176,9 +184,7 @@ class _NormFunction(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias = ctx.saved_tensors
         dx = torch.empty_like(x, memory_format=torch.channels_last)
-        gradients = ctx.back(
-            _rows(x), _rows(dy), _rows(dx), _array(weight), _array(bias), *ctx.statistics, *ctx.options
-        )
+        gradients = ctx.back(rows(x), rows(dy), rows(dx), array(weight), array(bias), *ctx.statistics, *ctx.options)
         return dx, *(torch.from_numpy(g) for g in gradients), None, None, None
 
 
@@ -195,7 +201,7 @@ class _NormSiLU:
             return self.silu(_Norm(None, norm, None, None)(x))  # type: ignore[no-any-return]
         if not norm.training:
             y = torch.empty_like(x, memory_format=torch.channels_last)
-            kernels.norm_silu_eval(_rows(x), _rows(y), *_affine(norm), *_running(norm), norm.eps)
+            kernels.norm_silu_eval(rows(x), rows(y), *_affine(norm), *_running(norm), norm.eps)
             return y
         if norm.num_batches_tracked is not None:
             norm.num_batches_tracked.add_(1)
@@ -207,16 +213,16 @@ class _NormSiLU:
 def _normalised(x: Tensor, norm: nn.BatchNorm2d, lows: tuple[float, float]) -> Tensor:
     """The layers of a _Norm in eval mode."""
     y = torch.empty_like(x, memory_format=torch.channels_last)
-    kernels.norm_eval(_rows(x), _rows(y), *_affine(norm), *_running(norm), norm.eps, *lows)
+    kernels.norm_eval(rows(x), rows(y), *_affine(norm), *_running(norm), norm.eps, *lows)
     return y
 
 
 def _affine(norm: nn.BatchNorm2d) -> tuple[Any, Any]:
-    return _array(norm.weight), _array(norm.bias)
+    return array(norm.weight), array(norm.bias)
 
 
 def _running(norm: nn.BatchNorm2d) -> tuple[Any, Any]:
-    return _array(norm.running_mean), _array(norm.running_var)
+    return array(norm.running_mean), array(norm.running_var)
 
 
 @dataclass(frozen=True)
@@ -229,7 +235,7 @@ class _SiLU:
         plain = _is_map(x) and x.dtype == torch.float32 and x.is_contiguous(memory_format=torch.channels_last)
         if torch.is_grad_enabled() or not plain:
             return self.layer(x)  # type: ignore[no-any-return]
-        kernels.silu(_rows(x))
+        kernels.silu(rows(x))
         return x
 
 
@@ -252,14 +258,14 @@ class _DropoutFunction(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, dropped: int, seed: int) -> Tensor:
         ctx.options = dropped, seed
         y = torch.empty_like(x, memory_format=torch.channels_last)
-        kernels.dropout(_rows(x), _rows(y), dropped, seed)
+        kernels.dropout(rows(x), rows(y), dropped, seed)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         dx = torch.empty_like(dy, memory_format=torch.channels_last)
-        kernels.dropout(_rows(dy), _rows(dx), *ctx.options)
+        kernels.dropout(rows(dy), rows(dx), *ctx.options)
         return dx, None, None
 
 
@@ -280,7 +286,7 @@ class _MaxPoolFunction(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, size: int) -> Tensor:
         n, channels, height, width = x.shape
         y = torch.empty((n, channels, height // size, width // size), dtype=x.dtype, memory_format=torch.channels_last)
-        kernels.max_pool_forward(_cells(x), _cells(y), size)
+        kernels.max_pool_forward(cells(x), cells(y), size)
         ctx.size = size
         ctx.save_for_backward(x, y.clone())  # what follows may overwrite y
         return y
@@ -290,7 +296,7 @@ class _MaxPoolFunction(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, y = ctx.saved_tensors
         dx = torch.empty_like(x, memory_format=torch.channels_last)
-        kernels.max_pool_backward(_cells(x), _cells(y), _cells(dy), _cells(dx), ctx.size)
+        kernels.max_pool_backward(cells(x), cells(y), cells(dy), cells(dx), ctx.size)
         return dx, None
 
 
@@ -321,37 +327,30 @@ class _Float32:
         return _in_float32(self.layer, self.layer, x)
 
 
+@dataclass(frozen=True)
+class _Wide:
+    """Where a gradient is needed: a network that is only asked answers to the last bit as torch's layers do."""
+
+    layer: nn.Conv2d
+
+    def __call__(self, x: Tensor) -> Tensor:
+        layer = self.layer
+        assert not isinstance(layer.padding, str)
+        float32 = x.dtype == layer.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        if not float32 or x.ndim != 4 or not torch.is_grad_enabled() or layer._forward_hooks:
+            return layer(x)  # type: ignore[no-any-return]
+        padding = layer.padding[0], layer.padding[1]
+        if not winograd.pays(layer.in_channels, layer.out_channels, winograd.result_size(x, padding)):
+            return layer(x)  # type: ignore[no-any-return]
+        return winograd.convolution(x, layer.weight, layer.bias, padding)
+
+
 def _in_float32(piece: Piece, layer: nn.Conv2d, x: Tensor) -> Tensor:
     """``piece(x)``, a map in bfloat16 computed in float32 as far as the layer has its weights in that."""
     if x.dtype != torch.bfloat16 or layer.weight.dtype != torch.float32:
         return piece(x)
     with torch.autocast("cpu", enabled=False):
         return piece(x.float()).to(x.dtype)
-
-
-# --- what the kernels are given ---------------------------------------------------------------------------------------
-
-
-def _array(x: Tensor | None) -> Any:
-    """The memory of a tensor, bfloat16 as uint16."""
-    assert x is not None
-    return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).detach().numpy()
-
-
-def _cells(x: Tensor) -> Any:
-    """(N, C, H, W) as an array (N, H, W, C); a view where the tensor is laid out channels-last."""
-    return _array(x.detach().contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1))
-
-
-def _rows(x: Tensor) -> Any:
-    """(N, C, H, W) as an array of rows of several cells each."""
-    return _cells(x).reshape(-1, _row(x.shape[1], x.shape[2] * x.shape[3]))
-
-
-@lru_cache
-def _row(channels: int, cells: int) -> int:
-    """The longest row of at most ROW columns that divides an image into equal rows; one cell at least."""
-    return channels * max((n for n in range(1, cells + 1) if cells % n == 0 and n * channels <= ROW), default=1)
 
 
 def _random(layer: nn.Module | None) -> tuple[int, int]:

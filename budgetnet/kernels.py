@@ -27,7 +27,8 @@ NONE: Any = np.int64(0)  # a 0 that numba compiles no version of its own for
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def _compiled(function: Function) -> Function:
+def compiled(function: Function) -> Function:
+    """The function as machine code, made on first use and kept. What it calls must be in its own file."""
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     try:
         return numba.njit(function, cache=True, **options)  # type: ignore[no-any-return]
@@ -71,7 +72,7 @@ def _cell_of(number: Any, like: Any) -> Any:
     return rounded
 
 
-@_compiled
+@compiled
 def _mixed(x: Any) -> Any:
     """Chris Wellons' lowbias32 hash of 32 bits, without its last shift, which the highest bits do not need."""
     x = np.uint32(x ^ (x >> np.uint32(16)))
@@ -80,24 +81,24 @@ def _mixed(x: Any) -> Any:
     return np.uint32(x * np.uint32(0x846CA68B))
 
 
-@_compiled
+@compiled
 def _key(seed: int, row: int) -> Any:
     return _mixed(np.uint32(_mixed(np.uint32(row)) + np.uint32(seed)))
 
 
-@_compiled
+@compiled
 def _survives(key: Any, column: Any, dropped: int) -> Any:
     """Whether dropout leaves the cell of a row with this key, in a column with this number of its lane."""
     return _mixed(np.uint32(key + column)) >= np.uint32(dropped)
 
 
-@_compiled
+@compiled
 def _gain(dropped: int) -> float:
     """What makes up for the cells that are dropped."""
     return 1 / (1 - dropped / 2.0**32)
 
 
-@_compiled
+@compiled
 def _lane(length: int) -> Array:
     """What sets the columns of a row apart: multiples of 2³² over the golden ratio."""
     lane = np.empty(length, np.uint32)
@@ -106,7 +107,7 @@ def _lane(length: int) -> Array:
     return lane
 
 
-@_compiled
+@compiled
 def _tiled(values: Array, length: int) -> Array:
     tiled = np.empty(length, np.float32)
     for i in range(length):
@@ -114,7 +115,7 @@ def _tiled(values: Array, length: int) -> Array:
     return tiled
 
 
-@_compiled
+@compiled
 def _folded(row: Array, channels: int) -> Array:
     """Sums of the columns of each channel."""
     sums = np.zeros(channels, np.float64)
@@ -126,7 +127,7 @@ def _folded(row: Array, channels: int) -> Array:
 # --- ReLU, BatchNorm, ReLU, dropout -----------------------------------------------------------------------------------
 
 
-@_compiled
+@compiled
 def _middle(row: Array, floor: Any, channels: int) -> Array:
     """The mean of each channel in one row, 0 where that is not finite."""
     values = np.empty(row.size, np.float32)
@@ -140,7 +141,7 @@ def _middle(row: Array, floor: Any, channels: int) -> Array:
     return means
 
 
-@_compiled
+@compiled
 def norm_forward(
     x: Array, y: Array, weight: Array, bias: Array, running_mean: Array, running_var: Array,
     momentum: float, epsilon: float, before: float, after: float, dropped: int, seed: int,
@@ -155,7 +156,7 @@ def norm_forward(
     return mean, inverse
 
 
-@_compiled
+@compiled
 def _statistics(
     x: Array, running_mean: Array, running_var: Array, momentum: float, epsilon: float, before: float
 ) -> tuple[Array, Array]:
@@ -184,7 +185,7 @@ def _statistics(
     return mean, inverse
 
 
-@_compiled
+@compiled
 def _norm_apply(
     x: Array, y: Array, mean: Array, inverse: Array, weight: Array, bias: Array,
     before: float, after: float, dropped: int, seed: int,
@@ -208,7 +209,7 @@ def _norm_apply(
                 y[r, i] = _cell(v if _survives(key, lane[i], dropped) else np.float32(0), y)
 
 
-@_compiled
+@compiled
 def _line(mean: Array, inverse: Array, weight: Array, bias: Array, dropped: int, length: int) -> tuple[Array, Array]:
     """Scale and shift of every column, with the factor that makes up for dropout."""
     kept = _gain(dropped)
@@ -220,7 +221,7 @@ def _line(mean: Array, inverse: Array, weight: Array, bias: Array, dropped: int,
     return scale, shift
 
 
-@_compiled
+@compiled
 def norm_backward(
     x: Array, dy: Array, dx: Array, weight: Array, bias: Array, mean: Array, inverse: Array,
     before: float, after: float, dropped: int, seed: int,
@@ -254,7 +255,7 @@ def norm_backward(
     return _through_norm(x, dx, weight, mean, inverse, before, _gain(dropped), sums, products)
 
 
-@_compiled
+@compiled
 def _through_norm(
     x: Array, dx: Array, weight: Array, mean: Array, inverse: Array,
     before: float, kept: float, sums: Array, products: Array,
@@ -282,7 +283,7 @@ def _through_norm(
     return weight_gradient, bias_gradient
 
 
-@_compiled
+@compiled
 def norm_eval(
     x: Array, y: Array, weight: Array, bias: Array, running_mean: Array, running_var: Array,
     epsilon: float, before: float, after: float,
@@ -292,7 +293,7 @@ def norm_eval(
     _norm_apply(x, y, mean, inverse, weight, bias, before, after, NONE, NONE)
 
 
-@_compiled
+@compiled
 def _kept(running_mean: Array, running_var: Array, epsilon: float) -> tuple[Array, Array]:
     """(mean, 1 / standard deviation) from the running statistics, (C,)."""
     mean, inverse = np.empty(running_mean.size), np.empty(running_mean.size)
@@ -326,7 +327,7 @@ def _sigmoid(v: Any) -> Any:
     return np.float32(1) / (np.float32(1) + power)
 
 
-@_compiled
+@compiled
 def norm_silu_forward(
     x: Array, y: Array, weight: Array, bias: Array, running_mean: Array, running_var: Array,
     momentum: float, epsilon: float,
@@ -337,7 +338,7 @@ def norm_silu_forward(
     return mean, inverse
 
 
-@_compiled
+@compiled
 def _silu_apply(x: Array, y: Array, mean: Array, inverse: Array, weight: Array, bias: Array) -> None:
     rows, length = x.shape
     scale, shift = _line(mean, inverse, weight, bias, NONE, length)
@@ -347,7 +348,7 @@ def _silu_apply(x: Array, y: Array, mean: Array, inverse: Array, weight: Array, 
             y[r, i] = v * _sigmoid(v)
 
 
-@_compiled
+@compiled
 def norm_silu_backward(
     x: Array, dy: Array, dx: Array, weight: Array, bias: Array, mean: Array, inverse: Array
 ) -> tuple[Array, Array]:
@@ -368,7 +369,7 @@ def norm_silu_backward(
     return _through_norm(x, dx, weight, mean, inverse, -np.inf, 1.0, sums, products)
 
 
-@_compiled
+@compiled
 def norm_silu_eval(
     x: Array, y: Array, weight: Array, bias: Array, running_mean: Array, running_var: Array, epsilon: float
 ) -> None:
@@ -377,7 +378,7 @@ def norm_silu_eval(
     _silu_apply(x, y, mean, inverse, weight, bias)
 
 
-@_compiled
+@compiled
 def silu(x: Array) -> None:
     """``x = silu(x)``. Given the place of the result besides, as the same array, the compiler would use no vectors."""
     rows, length = x.shape
@@ -389,7 +390,7 @@ def silu(x: Array) -> None:
 # --- dropout alone, max pooling ---------------------------------------------------------------------------------------
 
 
-@_compiled
+@compiled
 def dropout(x: Array, y: Array, dropped: int, seed: int) -> None:
     """Inverted dropout with probability ``dropped / 2³²``; the same seed drops the same cells again."""
     rows, length = x.shape
@@ -440,7 +441,7 @@ def _handed_back(x: Array, y: Array, dy: Array, dx: Array, size: int) -> None:
                             rest = nothing if hit else rest
 
 
-@_compiled
+@compiled
 def max_pool_forward(x: Array, y: Array, size: int) -> None:
     """Maxima over windows of ``size`` × ``size`` side by side; x (N, H, W, C), y (N, H // size, W // size, C)."""
     if size == 2:  # a constant that the compiler unrolls the loops for: four times as fast
@@ -449,7 +450,7 @@ def max_pool_forward(x: Array, y: Array, size: int) -> None:
         _maxima(x, y, size)
 
 
-@_compiled
+@compiled
 def max_pool_backward(x: Array, y: Array, dy: Array, dx: Array, size: int) -> None:
     """Hand the gradient to the first cell of each window that is its maximum, or NaN."""
     if y.shape[1] * size != x.shape[1] or y.shape[2] * size != x.shape[2]:

@@ -985,7 +985,7 @@ def test_without_a_directory_for_machine_code_the_kernels_compile_all_the_same(m
         return compile_(function, **options)
 
     monkeypatch.setattr(kernels.numba, "njit", njit)
-    assert kernels._compiled(lambda x: 2 * x)(21) == 42
+    assert kernels.compiled(lambda x: 2 * x)(21) == 42
 
 
 # --- strided 1x1 convolutions, in which oneDNN crashes: in a process of their own -------------------------------------

@@ -31,6 +31,7 @@ LAYERS = {
             "dataset",
             "kernels",
             "machine",
+            "maps",
             "readers",
             "space",
             "space_files",
@@ -42,7 +43,7 @@ LAYERS = {
     ),
     **dict.fromkeys(("images", "folders", "catalogue", "vision", "tailor"), 5),
     **dict.fromkeys(("augment", "captured", "fused", "optimizer", "picture", "stacked", "step", "train"), 6),
-    **dict.fromkeys(("checkpoint", "effective", "teacher"), 6),
+    **dict.fromkeys(("checkpoint", "effective", "teacher", "winograd"), 6),
     **dict.fromkeys(("jobs", "executor", "ray_connection", "ray_task", "cluster"), 7),
     **dict.fromkeys(
         (
