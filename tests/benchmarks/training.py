@@ -3,6 +3,7 @@
     python tests/benchmarks/training.py speed       # images a second: one trial alone, and one a core side by side
     python tests/benchmarks/training.py accuracy    # 15 epochs on all images from three seeds each
     python tests/benchmarks/training.py precision   # the probe network in float32 and in bfloat16
+    python tests/benchmarks/training.py wide        # steps of networks with wide layers, with and without Winograd
     python tests/benchmarks/training.py gpu         # the probe network on a GPU: alone, side by side, ten seeds at once
 
 The plain loop: torchvision's MNIST, PIL's RandomRotation, ToTensor and Normalize in a DataLoader with two workers.
@@ -90,11 +91,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from budgetnet import winograd
 from budgetnet.build import build
 from budgetnet.data import load
-from budgetnet.machine import cores
+from budgetnet.fused import fused
+from budgetnet.machine import cores, set_up
 from budgetnet.notation import parse
 from budgetnet.recipe import Recipe
+from budgetnet.step import Step
 from budgetnet.train import train_together
 
 A3 = "[relu-bn @0.05] 10 10 12 14 M 12 10 10 | avg4 1x1:10 nobias"
@@ -104,6 +108,12 @@ A4_RECIPE = Recipe(
 )  # fmt: skip
 PROBE = "8 12 M c12 c12 14 16"
 PROBE_RECIPE = Recipe(ema=0.999)
+WIDE = {
+    "A1": "[relu-bn] 32 64 128 256 M 128 64 32 | avg4 1x1:10 nobias",
+    "B2": "[relu-bn bias] 32 64 128 256 M 1x1:32* 64 128 256 512* M | 1x1:10",
+    "64": "[bn-relu] 32 64 M c64 c64 M c96 | gap 1x1:10",
+}
+STEPS = 8
 MEAN, STD = 0.1307, 0.3081
 ROUNDS = 3
 SEEDS = (1, 2, 3)
@@ -308,6 +318,34 @@ def accuracy(sides: Sequence[Side], seeds: Sequence[int], folder: Path) -> None:
     print(f"difference, seed by seed: {mean(gaps):+.3f} ± {stdev(gaps):.3f} points (n={len(gaps)})")
 
 
+def wide() -> None:
+    """A step of 128 images, milliseconds: oneDNN's convolutions and Winograd's by turns, on one thread and on all."""
+    pays = winograd.pays
+    images, labels = torch.rand(128, 1, 28, 28).contiguous(memory_format=torch.channels_last), torch.arange(128) % 10
+    for threads in sorted({1, cores()}):
+        set_up(threads)
+        for name, network in WIDE.items():
+            model = build(parse(network), 0).to(memory_format=torch.channels_last)
+            step = Step(model, model, A4_RECIPE, bf16=False)
+            step.prepare(0, 1)
+            times: dict[bool, list[float]] = {False: [], True: []}
+            for turn in range(2 + 2 * STEPS):
+                ours = bool(turn % 2)
+                winograd.pays = pays if ours else lambda *_: False
+                with fused(model, torch.device("cpu")):
+                    started = time.perf_counter()
+                    step(images, labels)
+                if turn > 1:
+                    times[ours].append(1000 * (time.perf_counter() - started))
+            ratios = [plain / ours for plain, ours in zip(*times.values(), strict=True)]
+            ends = " → ".join(f"{mean(each):.0f} ± {stdev(each):.0f}" for each in times.values())
+            print(
+                f"{name:5} {threads} threads  {ends} ms  {mean(ratios):.2f} ± {stdev(ratios):.2f} × (n={STEPS})",
+                flush=True,
+            )
+    winograd.pays = pays
+
+
 def unpack(folder: Path) -> None:
     """The embedded MNIST as torchvision unpacks it."""
     raw = folder / "MNIST" / "raw"
@@ -319,13 +357,15 @@ def unpack(folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=("speed", "accuracy", "precision", "gpu"))
+    parser.add_argument("what", choices=("speed", "accuracy", "precision", "wide", "gpu"))
     what = parser.parse_args().what
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         unpack(folder)
         if what == "speed":
             speed(folder)
+        elif what == "wide":
+            wide()
         elif what == "gpu":
             gpu(folder)
         elif what == "accuracy":
