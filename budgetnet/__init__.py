@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from budgetnet.study import open_study as open_study
     from budgetnet.table import receptive_field as receptive_field
 
-__version__ = "0.1.1"
+__version__ = "0.1.2"
 
 # No name here may be that of a submodule: importing the submodule would put the module in its place.
 _HOME = {

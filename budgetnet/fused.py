@@ -24,7 +24,8 @@ Piece = Callable[[Tensor], Tensor]
 def fused(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Within, a plain ``nn.Sequential`` runs (ReLU) BatchNorm (ReLU) (Dropout), or BatchNorm SiLU, as one operation.
 
-    Max pooling and dropout alone have kernels too, as has SiLU behind a convolution where no gradient is needed;
+    Max pooling and dropout alone have kernels too, as has SiLU behind a convolution where no gradient is needed; wide
+    3x3 convolutions train in float32 with fewer multiplications;
     grouped convolutions that oneDNN has no fast bfloat16 code for stay in float32, and strided 1x1 ones, where it can
     crash, become others. The mathematics is that of the layers; dropout's random numbers are not torch's, but seeded by
     its generator. Hooks of these layers are not called. Elsewhere than on a CPU nothing changes.
@@ -72,7 +73,7 @@ def _pieces(layers: nn.Sequential) -> Iterator[Piece]:
             yield _StridedPoint(layer)
         elif isinstance(layer, nn.Conv2d) and _is_slow_in_bfloat16(layer):
             yield _Float32(layer)
-        elif isinstance(layer, nn.Conv2d) and _is_square(layer):
+        elif isinstance(layer, nn.Conv2d) and _is_plain_3x3(layer):
             yield _Wide(layer)
         elif _is_silu(layer) and type(made) is nn.Conv2d and not made._forward_hooks:
             yield _SiLU(layer)
@@ -118,11 +119,17 @@ def _is_slow_in_bfloat16(layer: nn.Conv2d) -> bool:
     return type(layer) is nn.Conv2d and layer.groups > 1 and not (plain and max(layer.kernel_size) <= 3)
 
 
-def _is_square(layer: nn.Conv2d) -> bool:
-    """A 3x3 convolution over all channels, of stride 1, padded with zeros or not at all."""
+def _is_plain_3x3(layer: nn.Conv2d) -> bool:
+    """Over all channels, of stride 1, padded with zeros or not at all."""
     plain = (layer.kernel_size, layer.stride, layer.dilation, layer.groups) == ((3, 3), (1, 1), (1, 1), 1)
     padded = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
     return type(layer) is nn.Conv2d and plain and padded
+
+
+def _is_watched(layer: nn.Module) -> bool:
+    """Whether a call does more than the layer's class says: by hooks, such as prune its weights, or another forward."""
+    hooks = layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks
+    return any(hooks) or "forward" in vars(layer)
 
 
 # --- pieces: torch's layers themselves where a map is not one that the kernels take -----------------------------------
@@ -329,15 +336,16 @@ class _Float32:
 
 @dataclass(frozen=True)
 class _Wide:
-    """Where a gradient is needed: a network that is only asked answers to the last bit as torch's layers do."""
+    """In float32 and where a gradient is needed. A network that is only asked answers as torch's layers to the bit."""
 
     layer: nn.Conv2d
 
     def __call__(self, x: Tensor) -> Tensor:
         layer = self.layer
         assert not isinstance(layer.padding, str)
-        float32 = x.dtype == layer.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-        if not float32 or x.ndim != 4 or not torch.is_grad_enabled() or layer._forward_hooks:
+        float32 = {x.dtype, *(p.dtype for p in layer.parameters())} == {torch.float32}
+        plain = float32 and x.ndim == 4 and x.shape[1] == layer.in_channels and not torch.is_autocast_enabled("cpu")
+        if not plain or not torch.is_grad_enabled() or _is_watched(layer):
             return layer(x)  # type: ignore[no-any-return]
         padding = layer.padding[0], layer.padding[1]
         if not winograd.pays(layer.in_channels, layer.out_channels, winograd.result_size(x, padding)):

@@ -1,9 +1,9 @@
 """Compiled loops of the CPU path over channels-last maps: ReLU, BatchNorm, ReLU and dropout in one go, or BatchNorm and
 SiLU; max pooling.
 
-numba compiles them on first use and keeps the machine code beside this file or in the user's cache directory. They stay
-in one file: numba looks at no other for changes, and would run old code. Short vectors go through loops, too: what
-numba makes of an expression of arrays takes seconds to compile.
+numba compiles them on first use and keeps the machine code beside this file or in the user's cache directory. What
+calls each other stays in one file: numba looks at no other for changes, nor at the options of ``compiled``, and would
+run old code. Short vectors go through loops, too: what numba makes of an expression of arrays takes seconds to compile.
 
 A map is an array (rows, length) in which channel ``i % channels`` stands at column ``i``: a row is several cells, so
 that the inner loops run over long contiguous stretches even where a cell has ten channels. Its numbers are float32, or

@@ -63,10 +63,10 @@ def keep_freed_memory() -> bool:
 
     A training step frees every map it makes. Handed back to the system, the pages come again zeroed, one fault each:
     up to a tenth of the time of a small network's step, a fifth of a wide one's, as the benchmark of training says. So
-    none is mapped apart, whatever its size, and none is trimmed (mallopt(3)).
+    nothing that the main thread frees is trimmed, and nothing it asks for is mapped apart, however large (mallopt(3)).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # macOS, musl; Windows
         return False
-    return bool(mallopt(MMAP_MAX, 0) and mallopt(TRIM_THRESHOLD, 2**31 - 1))
+    return bool(mallopt(MMAP_MAX, 0) and mallopt(TRIM_THRESHOLD, -1))

@@ -1,4 +1,4 @@
-"""Feature maps as the compiled loops take them: arrays over the memory of tensors, channels last, without a copy."""
+"""Feature maps as the compiled loops take them: arrays channels last, over the memory of tensors that lie so."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def array(x: Tensor | None) -> Any:
 
 
 def cells(x: Tensor) -> Any:
-    """(N, C, H, W) as an array (N, H, W, C); a view where the tensor is laid out channels-last."""
+    """(N, C, H, W) as an array (N, H, W, C); a view where the tensor is laid out channels-last, as
+    one that is written to must be."""
     return array(x.detach().contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1))
 
 

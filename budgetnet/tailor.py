@@ -45,8 +45,7 @@ def check_enough(data: DataSet) -> None:
 def with_smaller_batches(space: SearchSpace, data: DataSet, images: int | None) -> tuple[SearchSpace, tuple[str, ...]]:
     """The space without batch sizes that are too large for the data; a note, if it had some. ``images``: train on at
     most so many."""
-    count = len(data.training())
-    trained = count - round(count / HOLDOUT)
+    trained = _trained_in_search(data)
     taken = trained if images is None else min(images, trained)
     largest = largest_batch(taken)
     batches = space.recipe.get("batch_size", Dimension((Recipe.batch_size,)))
@@ -56,6 +55,12 @@ def with_smaller_batches(space: SearchSpace, data: DataSet, images: int | None) 
     recipe = {**space.recipe, "batch_size": smaller}
     starts = tuple({name: value for name, value in start.items() if name != "batch_size"} for start in space.start)
     return space.model_copy(update={"recipe": recipe, "start": starts}), (_batches(data, largest, taken),)
+
+
+def _trained_in_search(data: DataSet) -> int:
+    """How many images are left to train on where some validate."""
+    count = len(data.training())
+    return max(1, count - round(count / HOLDOUT))
 
 
 def _batches(data: DataSet, largest: int, images: int) -> str:
@@ -99,8 +104,7 @@ def dressed(architecture: Architecture, written: Mapping[str, bool], data: DataS
 
 def with_fitting_batch(recipe: Recipe, data: DataSet, *, final: bool) -> tuple[Recipe, tuple[str, ...]]:
     """A recipe whose batch size nobody wrote, with one that is not too large for the data; a note, if it was."""
-    count = len(data.training())
-    taken = count if final else max(1, count - round(count / HOLDOUT))
+    taken = len(data.training()) if final else _trained_in_search(data)
     largest = largest_batch(taken)
     if recipe.batch_size <= largest:
         return recipe, ()

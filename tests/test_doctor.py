@@ -53,7 +53,7 @@ def test_all_is_well(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     for name in ("torch", "optuna", "fvcore"):
         assert re.search(rf"^  {name} +{re.escape(metadata.version(name))}$", out, flags=re.MULTILINE)
     assert re.search(r"^  cpu .*, \d+ cores? usable, ", out, flags=re.MULTILINE)
-    assert re.search(r"^  training +two networks trained in [\d.]+ s; machine code in /", out, flags=re.MULTILINE)
+    assert re.search(r"^  training +three networks trained in [\d.]+ s; machine code in /", out, flags=re.MULTILINE)
     assert "embedded, 4 files as published (SHA-256)" in out
     assert f"{here / 'cache' / 'torchvision'}: KMNIST" in out
     assert re.search(r"^  studies +2, the newest new$", out, flags=re.MULTILINE)
