@@ -62,7 +62,7 @@ def keep_freed_memory() -> bool:
     """Have glibc keep freed memory of this process, not hand it back; whether it does. Other C libraries stay as is.
 
     A training step frees every map it makes. Handed back to the system, the pages come again zeroed, one fault each:
-    up to a tenth of the time of a small network's step, a fifth of a wide one's, as the benchmark of training says. So
+    up to a tenth of the time of a small network's step, a sixth of a wide one's, as the benchmark of training says. So
     nothing that the main thread frees is trimmed, and nothing it asks for is mapped apart, however large (mallopt(3)).
     """
     try:

@@ -37,7 +37,8 @@ Grid = tuple[int, int]  # rows and columns of tiles
 
 
 def pays(channels: int, kernels: int, size: tuple[int, int]) -> bool:
-    """Whether a result (H, W) comes faster this way than from oneDNN; the benchmark of training has the figures."""
+    """Whether a result (H, W) comes faster this way than from oneDNN; ``tests/benchmarks/training.py`` has the
+    figures."""
     down, across = _grid(size)
     if min(size) < 1:
         return False

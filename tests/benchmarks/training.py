@@ -8,8 +8,9 @@
 
 The plain loop: torchvision's MNIST, PIL's RandomRotation, ToTensor and Normalize in a DataLoader with two workers.
 Both sides train network A3 of the baselines (7,330 params, dropout 0.05) with its own recipe (SGD 0.01, momentum 0.9,
-batch 128, rotation ±7°, bilinear) and read the test images after each epoch. Every run is a process of its own, the
-first epoch is not timed, and the two sides take turns. Peak memory is the process's own, without DataLoader workers.
+batch 128, rotation ±7°, bilinear) and read the test images after each epoch. Every run of epochs is a process of its
+own, the first epoch is not timed, and the two sides take turns. Peak memory is the process's own, without DataLoader
+workers.
 Alone, the plain loop has torch's default of a thread a core; side by side it is given one thread each, as ours, for
 with the default two of them take minutes an epoch, waiting for each other.
 
@@ -41,6 +42,26 @@ expected 1.4 ×):
     Model_3                   7 c11 M 14 14 14 13                         47 ± 5 → 36 ± 4     1.30 ± 0.17
     A3, without SiLU itself   10 10 12 14 M 12 10 10                      55 ± 3 → 44 ± 4     1.27 ± 0.06
 
+Wide networks ("wide": float32, 128 images a step, one process, oneDNN's convolutions and Winograd's by turns, 8 pairs;
+two shared Zen 3 cores without bfloat16; expected 1.4 to 1.8 ×). On two threads oneDNN's step takes half as long,
+Winograd's about two thirds: its transforms stay in one.
+
+    A1   [relu-bn] 32 64 128 256 M 128 64 32 | avg4 1x1:10      one thread   2,422 ± 165 → 1,022 ± 57 ms  2.38 ± 0.18 ×
+    B2   32 64 128 256 M 1x1:32* 64 128 256 512* M | 1x1:10                  2,419 ± 157 → 1,083 ± 56     2.24 ± 0.18
+    64   32 64 M c64 c64 M c96 | gap 1x1:10                                    309 ±  20 →   229 ± 17     1.36 ± 0.10
+    A1                                                          two          1,182 ± 150 →   639 ± 33     1.85 ± 0.19
+    B2                                                                       1,082 ±  21 →   637 ± 20     1.70 ± 0.07
+    64                                                                         179 ±   6 →   169 ±  5     1.06 ± 0.04
+
+With 64 channels at least on the narrower side, too, "64" gains 1.19 × instead of 1.34 on one thread (3 pairs each), A1 and
+B2 the same (4); 48 to 48 channels gain nothing (3). A pool of threads for the transforms gained nothing on two cores: torch's
+other thread spins while it waits, and takes the second core.
+
+Maps of A1 have 52 MB, more than glibc's largest threshold for memory that it maps apart: without mallopt(M_MMAP_MAX, 0)
+36,000 page faults a step, with it 300 (1 but for one process); 716 ± 21 → 598 ± 20 ms, 1.20 ± 0.05 × (three pairs of
+processes by turns), and 1,272 MB at the peak for 1,220. A process that trained 16 wide networks one after the other,
+all different, had 1,232 MB at its peak, and 1,331 without.
+
 What was tried for a step of A3 at batch 128, one thread (interleaved; ms are those of a quiet machine):
 
     kept
@@ -61,6 +82,7 @@ What was tried for a step of A3 at batch 128, one thread (interleaved; ms are th
     SiLU in place, without gradients       1.21 → 0.71 ns a cell; a kernel that is given one array as both source and
                                            target is not vectorised, and took 6.8
     freed memory kept (mallopt)            1,500 page faults a step → 0; 1.04 × on the Xeon, a tenth on Zen 3
+    Winograd's convolutions, see below     a step of wide networks: 1.4 to 2.4 × on one thread, 1.1 to 1.9 × on two
     dropped
     a kernel for convolutions of one input channel (first layer, depthwise): 0.4 to 0.9 of oneDNN's speed
     a kernel for augmentation and normalisation: 1.00 × (it is 6 % of a step)
@@ -74,6 +96,7 @@ What was tried for a step of A3 at batch 128, one thread (interleaved; ms are th
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gzip
 import multiprocessing
 import resource
@@ -95,7 +118,7 @@ from budgetnet import winograd
 from budgetnet.build import build
 from budgetnet.data import load
 from budgetnet.fused import fused
-from budgetnet.machine import cores, set_up
+from budgetnet.machine import MMAP_MAX, cores, set_up
 from budgetnet.notation import parse
 from budgetnet.recipe import Recipe
 from budgetnet.step import Step
@@ -114,6 +137,7 @@ WIDE = {
     "64": "[bn-relu] 32 64 M c64 c64 M c96 | gap 1x1:10",
 }
 STEPS = 8
+MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h
 MEAN, STD = 0.1307, 0.3081
 ROUNDS = 3
 SEEDS = (1, 2, 3)
@@ -319,31 +343,71 @@ def accuracy(sides: Sequence[Side], seeds: Sequence[int], folder: Path) -> None:
 
 
 def wide() -> None:
-    """A step of 128 images, milliseconds: oneDNN's convolutions and Winograd's by turns, on one thread and on all."""
+    """A step of 128 images, milliseconds: oneDNN's convolutions and Winograd's by turns, on one thread and on all; then
+    Winograd's in processes by turns, which hand large maps back to the system when they are freed, or keep them."""
     pays = winograd.pays
-    images, labels = torch.rand(128, 1, 28, 28).contiguous(memory_format=torch.channels_last), torch.arange(128) % 10
     for threads in sorted({1, cores()}):
         set_up(threads)
         for name, network in WIDE.items():
-            model = build(parse(network), 0).to(memory_format=torch.channels_last)
-            step = Step(model, model, A4_RECIPE, bf16=False)
-            step.prepare(0, 1)
             times: dict[bool, list[float]] = {False: [], True: []}
-            for turn in range(2 + 2 * STEPS):
+            step = _step(network)
+            for turn in range(-2, 2 * STEPS):
                 ours = bool(turn % 2)
-                winograd.pays = pays if ours else lambda *_: False
-                with fused(model, torch.device("cpu")):
-                    started = time.perf_counter()
-                    step(images, labels)
-                if turn > 1:
-                    times[ours].append(1000 * (time.perf_counter() - started))
-            ratios = [plain / ours for plain, ours in zip(*times.values(), strict=True)]
-            ends = " → ".join(f"{mean(each):.0f} ± {stdev(each):.0f}" for each in times.values())
-            print(
-                f"{name:5} {threads} threads  {ends} ms  {mean(ratios):.2f} ± {stdev(ratios):.2f} × (n={STEPS})",
-                flush=True,
-            )
+                winograd.pays = pays if ours else _never
+                milliseconds = step()
+                if turn >= 0:
+                    times[ours].append(milliseconds)
+            _compare(f"{name} on {threads} threads", times)
     winograd.pays = pays
+    ends: dict[bool, list[float]] = {False: [], True: []}
+    for _ in range(ROUNDS):
+        for kept, found in ends.items():
+            with multiprocessing.get_context("spawn").Pool(1) as process:
+                milliseconds, faults, peak = process.apply(_with_memory, (kept,))
+            found.append(milliseconds)
+            print(f"A1, freed memory kept: {kept}; {faults:,.0f} page faults a step, peak {peak:,} MB", flush=True)
+    _compare("A1, memory kept", ends)
+
+
+def _never(*_: object) -> bool:
+    return False
+
+
+def _with_memory(kept: bool) -> tuple[float, float, int]:
+    """Milliseconds and page faults of a step of A1, and MB at the peak."""
+    set_up(cores())
+    if not kept:  # glibc's largest threshold
+        ctypes.CDLL(None).mallopt(MMAP_MAX, 65_536)
+        ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, 32 * 2**20)
+    step = _step(WIDE["A1"])
+    for _ in range(3):
+        step()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    milliseconds = mean(step() for _ in range(STEPS))
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return milliseconds, (used.ru_minflt - before) / STEPS, used.ru_maxrss // 1024
+
+
+def _step(network: str) -> Callable[[], float]:
+    """A function that trains the network with one batch, and says how many milliseconds that took."""
+    images, labels = torch.rand(128, 1, 28, 28).contiguous(memory_format=torch.channels_last), torch.arange(128) % 10
+    model = build(parse(network), 0).to(memory_format=torch.channels_last)
+    step = Step(model, model, A4_RECIPE, bf16=False)
+    step.prepare(0, 1)
+
+    def timed() -> float:
+        started = time.perf_counter()
+        with fused(model, torch.device("cpu")):
+            step(images, labels)
+        return 1000 * (time.perf_counter() - started)
+
+    return timed
+
+
+def _compare(title: str, times: dict[bool, list[float]]) -> None:
+    ratios = [plain / ours for plain, ours in zip(*times.values(), strict=True)]
+    ends = " → ".join(f"{mean(each):5,.0f} ± {stdev(each):3.0f}" for each in times.values())
+    print(f"{title:16} {ends} ms  {mean(ratios):.2f} ± {stdev(ratios):.2f} × (n={len(ratios)})", flush=True)
 
 
 def unpack(folder: Path) -> None:
