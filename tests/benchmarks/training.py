@@ -53,9 +53,9 @@ Winograd's about two thirds: its transforms stay in one.
     B2                                                                       1,082 ±  21 →   637 ± 20     1.70 ± 0.07
     64                                                                         179 ±   6 →   169 ±  5     1.06 ± 0.04
 
-With 64 channels at least on the narrower side, too, "64" gains 1.19 × instead of 1.34 on one thread (3 pairs each), A1 and
-B2 the same (4); 48 to 48 channels gain nothing (3). A pool of threads for the transforms gained nothing on two cores: torch's
-other thread spins while it waits, and takes the second core.
+With 64 channels at least on the narrower side, too, "64" gains 1.19 × instead of 1.34 on one thread (3 pairs each), A1
+and B2 the same (4); 48 to 48 channels gain nothing (3). A pool of threads for the transforms gained nothing on two
+cores: torch's other thread spins while it waits, and takes the second core.
 
 Maps of A1 have 52 MB, more than glibc's largest threshold for memory that it maps apart: without mallopt(M_MMAP_MAX, 0)
 36,000 page faults a step, with it 300 (1 but for one process); 716 ± 21 → 598 ± 20 ms, 1.20 ± 0.05 × (three pairs of
