@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from budgetnet.completion import EXECUTORS, among, data_sets, pruners, samplers, spaces, studies
+from budgetnet.completion import data_sets, pruners, samplers, spaces, studies
 from budgetnet.errors import BudgetnetError
 from budgetnet.options import (
     DeviceOption,
+    ExecutorOption,
+    JobCpusOption,
+    JobGpusOption,
     JsonOption,
+    RayAddressOption,
     StorageOption,
     TensorboardOption,
     WorkersOption,
@@ -65,18 +69,10 @@ def search(
     hang_limit: Annotated[
         str, typer.Option(help="A worker that gives no sign of life for so long is killed; its trial fails.")
     ] = "10m",
-    executor: Annotated[
-        str,
-        typer.Option(
-            help="Where trials train: local processes, or tasks on a ray cluster.", autocompletion=among(EXECUTORS)
-        ),
-    ] = "local",
-    ray_address: Annotated[
-        str | None,
-        typer.Option(help="Ray cluster, as host:port or auto; else RAY_ADDRESS; else one is started on this machine."),
-    ] = None,
-    job_cpus: Annotated[float, typer.Option(help="CPUs that a ray task asks for.")] = 1.0,
-    job_gpus: Annotated[float, typer.Option(help="GPUs that a ray task asks for; 0.25 shares one among four.")] = 0.0,
+    executor: ExecutorOption = "local",
+    ray_address: RayAddressOption = None,
+    job_cpus: JobCpusOption = 1.0,
+    job_gpus: JobGpusOption = 0.0,
     tensorboard: TensorboardOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the result.")] = False,
     json_lines: Annotated[

@@ -14,8 +14,12 @@ from budgetnet.completion import models as model_names
 from budgetnet.errors import StudyError
 from budgetnet.options import (
     DeviceOption,
+    ExecutorOption,
+    JobCpusOption,
+    JobGpusOption,
     JsonOption,
     ModelsOption,
+    RayAddressOption,
     RecipeOption,
     StorageOption,
     StudyOption,
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from budgetnet.executor import Executor
     from budgetnet.results import Confirmation, EpochResult
     from budgetnet.winners import Contender, Winner
+    from budgetnet.workplace import Workplace
 
 
 MAX_DIGITS = 9  # of a trial's number
@@ -57,6 +62,10 @@ def confirm(
     last: LastOption = None,
     workers: WorkersOption = None,
     device: DeviceOption = "auto",
+    executor: ExecutorOption = "local",
+    ray_address: RayAddressOption = None,
+    job_cpus: JobCpusOption = 1.0,
+    job_gpus: JobGpusOption = 0.0,
     bf16: Annotated[
         bool | None,
         typer.Option(
@@ -71,7 +80,8 @@ def confirm(
     """Retrain a trial over seeds; say what may be concluded.
 
     The seeds are fixed in advance, all training images are used, and the test set is read once an epoch, to report.
-    Interrupted, it goes on after a whole epoch, as long as machine, software and --workers stay the same.
+    Interrupted, it goes on after a whole epoch, as long as machine, software and --workers stay the same; on a Ray
+    cluster a seed begins anew.
 
     Example: budgetnet confirm --trial 42 --seeds 10
     """
@@ -82,13 +92,14 @@ def confirm(
     from budgetnet.winners import Winner, seeds_of
 
     check_folder(tensorboard)
+    workplace = _workplace(executor, workers, device, ray_address, job_cpus, job_gpus)
     winner = Winner.of(open_study(study, storage), trial)
     wanted, aim = seeds_of(seeds), _aim(winner, target, last)
     if bf16 is not None:
         winner = winner.in_precision(BFLOAT16 if bf16 else FLOAT32)
     with Runs(tensorboard) as written:
         curves = Seeds.of(written, winner)
-        runs = _confirmed(winner, wanted, workers, device, quiet=as_json, also=curves.epoch)
+        runs = _confirmed(winner, wanted, workplace, quiet=as_json, also=curves.epoch)
         curves.rest(runs)
     if as_json:
         typer.echo(json.dumps(confirmation_dict(runs, aim.target, aim.last)))
@@ -102,26 +113,36 @@ def _aim(winner: Winner, target: float | None, last: int | None) -> Aim:
     return read_aim(winner.study.where.home, None if target is None else target / 100, last)
 
 
+def _workplace(
+    executor: str, workers: int | None, device: str, ray_address: str | None, job_cpus: float, job_gpus: float
+) -> Workplace:
+    """Raises WorkerError."""
+    from budgetnet.workplace import Workplace
+
+    asked = Workplace(executor, workers, device, ray_address=ray_address, job_cpus=job_cpus, job_gpus=job_gpus)
+    asked.check()
+    return asked
+
+
 def _confirmed(
     winner: Winner,
     seeds: range,
-    workers: int | None,
-    device: str,
+    workplace: Workplace,
     *,
     quiet: bool,
     also: Callable[[int, EpochResult], None] = lambda seed, result: None,
 ) -> Confirmation:
     """The runs of all seeds; what is missing is trained, and kept even if a later one is interrupted. ``also`` is told
     every epoch."""
-    from budgetnet.executor import local
+    from budgetnet.executor import InProcess
     from budgetnet.machine import check_bf16, choose_device
     from budgetnet.results import BFLOAT16
     from budgetnet.winners import confirm_winner
     from budgetnet.words import plural
 
-    device, missing = choose_device(device), winner.missing(seeds)
-    if missing and winner.precision == BFLOAT16:
-        check_bf16(device)
+    missing = winner.missing(seeds)
+    if missing and winner.precision == BFLOAT16 and workplace.executor == "local":
+        check_bf16(choose_device(workplace.device))
     if not quiet:
         typer.echo(f"trial {winner.trial} of {winner.study.where.name}: {winner.architecture}")
         kept = len(seeds) - len(missing)
@@ -139,7 +160,7 @@ def _confirmed(
         _print_seed_epoch(seed, result)
         also(seed, result)
 
-    executor: Executor = local(workers, device)
+    executor: Executor = workplace.open() if missing else InProcess("cpu")  # which then has nothing to do
     try:
         return confirm_winner(winner, seeds, executor, also if quiet else heard)
     except KeyboardInterrupt:
@@ -256,6 +277,10 @@ def freeze(
     force: Annotated[bool, typer.Option("--force", help="Replace a class that exists.")] = False,
     workers: WorkersOption = None,
     device: DeviceOption = "auto",
+    executor: ExecutorOption = "local",
+    ray_address: RayAddressOption = None,
+    job_cpus: JobCpusOption = 1.0,
+    job_gpus: JobGpusOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """Write a trial as code, with its weights and evidence.
@@ -269,10 +294,11 @@ def freeze(
     from budgetnet.study import open_study
     from budgetnet.winners import Order, Winner, freeze_winner, seeds_to_freeze
 
+    workplace = _workplace(executor, workers, device, ray_address, job_cpus, job_gpus)
     winner = Winner.of(open_study(study, storage), trial)
     wanted, aim, order = seeds_to_freeze(winner, seeds), _aim(winner, target, last), Order(out, as_name, force)
     order.check(winner.architecture)
-    runs = _confirmed(winner, wanted, workers, device, quiet=as_json)
+    runs = _confirmed(winner, wanted, workplace, quiet=as_json)
     frozen = freeze_winner(winner, runs, aim, order)
     if as_json:
         typer.echo(json.dumps({"name": frozen.name, "file": str(frozen.model), **runs.to_dict()}))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 from budgetnet.architecture import Architecture
 from budgetnet.errors import WorkerError
 from budgetnet.executor import Executor
 from budgetnet.files import Unfinished
-from budgetnet.jobs import EpochDone, Failed, Finished, Job, Lost, SeedDone, Stopped
+from budgetnet.jobs import MAX_LOSSES, EpochDone, Failed, Finished, Job, Lost, SeedDone, Stopped
 from budgetnet.recipe import Recipe
 from budgetnet.results import Confirmation, EpochResult, SeedRun
 
@@ -36,8 +38,9 @@ def confirm(
     weights: file for the state dict of the first seed's last epoch. unfinished(seed): where the whole epochs of a job
     are kept whose first seed this is, until all its seeds have been told; a job goes on with them. done: runs of some
     of the seeds, which are not repeated. bf16: compute the steps of the others in bfloat16. on_epoch(seed, result) and
-    on_run(run) tell as it goes on. Raises WorkerError when a seed fails; the others are told to stop, and the executor
-    is to be closed.
+    on_run(run) tell as it goes on; a seed that is lost with its machine begins anew, and so do its epochs. Raises
+    WorkerError when a seed fails, or is lost MAX_LOSSES times; the others are told to stop, and the executor is to be
+    closed.
     """
     kept = {run.seed: run for run in done}
     missing = [seed for seed in seeds if seed not in kept]
@@ -63,6 +66,8 @@ def _runs(executor: Executor, jobs: Sequence[Job], on_epoch: Callable[[int, Epoc
     running: dict[int, Job] = {}
     epochs: dict[int, dict[int, EpochResult]] = {seed: {} for job in jobs for seed in job.seeds}
     ended: dict[int, SeedDone] = {}
+    losses: Counter[int] = Counter()  # by first seed
+    numbers = count(len(jobs))
     try:
         while waiting or running:
             while waiting and len(running) < executor.slots:
@@ -78,6 +83,10 @@ def _runs(executor: Executor, jobs: Sequence[Job], on_epoch: Callable[[int, Epoc
                     on_epoch(event.seed, event.result)
                 elif isinstance(event, SeedDone):
                     ended[event.seed] = event
+                elif isinstance(event, Lost) and losses[job.seed] < MAX_LOSSES - 1:
+                    del running[job.id]
+                    losses[job.seed] += 1
+                    waiting.append(replace(job, id=next(numbers)))
                 elif isinstance(event, Failed | Lost | Stopped):
                     del running[job.id]
                     named = " ".join(map(str, job.seeds))

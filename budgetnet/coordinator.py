@@ -19,12 +19,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from budgetnet.candidates import Candidate, Rejection, draw, screened
 from budgetnet.cost import cost
 from budgetnet.errors import WorkerError
-from budgetnet.executor import Executor, local
+from budgetnet.executor import Executor
 from budgetnet.files import clear_staging
-from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job, Lost, Stopped
+from budgetnet.jobs import MAX_LOSSES, Audited, EpochDone, Event, Failed, Finished, Job, Lost, Stopped
 from budgetnet.ledger import Ledger, judged, unjudged
 from budgetnet.lock import locked
-from budgetnet.machine import choose_device
 from budgetnet.plan import Plan, Request, make_pruner
 from budgetnet.progress import Ended, Progressed, SearchEvent, Started, Tally
 from budgetnet.results import EpochResult
@@ -37,7 +36,6 @@ SCREENED = 5000
 MAX_IDLE = 300  # proposals in a row that bring nothing new before the space counts as exhausted
 MAX_FAILURES = 10  # trials in a row that fail, for whatever cause, before the search gives up
 MAX_SAME_FAILURES = 5  # … of one and the same cause
-MAX_LOSSES = 3  # times that a candidate is lost with its machine before it is held to be the reason
 SAVE_AFTER = 0.5  # seconds after which starts and epochs are saved, if no trial has ended before
 LISTEN = 1.0  # seconds between two looks for events, so that Ctrl-C is heard everywhere
 
@@ -360,20 +358,11 @@ def opened(request: Request) -> Iterator[Search]:
     """
     asked = request.checked()
     where = request.place(asked.space)
-    with closing(_executor(request)) as executor, locked(where):
+    with closing(request.workplace.open()) as executor, locked(where):
         study = create_or_open(where, asked.settings)
         if asked.training is not None:
             study.recognise(training=asked.training)
         yield Search(study, asked.space, asked.plan, executor, asked.notes)
-
-
-def _executor(request: Request) -> Executor:
-    """Where the request wants its jobs trained. Raises WorkerError."""
-    if request.executor == "local":
-        return local(request.workers, choose_device(request.device), request.hang_limit)
-    from budgetnet.cluster import RayCluster
-
-    return RayCluster(request.workers, request.device, request.ray_address, request.job_cpus, request.job_gpus)
 
 
 def search(request: Request | None = None, **options: object) -> Study:

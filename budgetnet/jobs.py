@@ -99,6 +99,9 @@ class Failed:
     reason: str
 
 
+MAX_LOSSES = 3  # times that a job is lost with its machine before it is held to be the reason
+
+
 @dataclass(frozen=True)
 class Lost:
     """The machine that ran the job is gone; nothing is wrong with the job itself. ``reason`` is one line."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
-from budgetnet.completion import DEVICES, among, studies
+from budgetnet.completion import DEVICES, EXECUTORS, among, studies
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,6 +37,18 @@ DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or 
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", help="Training processes; by default one a core, or one a GPU. 0: none.")
 ]
+ExecutorOption = Annotated[
+    str,
+    typer.Option(
+        help="Where trials train: local processes, or tasks on a ray cluster.", autocompletion=among(EXECUTORS)
+    ),
+]
+RayAddressOption = Annotated[
+    str | None,
+    typer.Option(help="Ray cluster, as host:port or auto; else RAY_ADDRESS; else one is started on this machine."),
+]
+JobCpusOption = Annotated[float, typer.Option(help="CPUs that a ray task asks for.")]
+JobGpusOption = Annotated[float, typer.Option(help="GPUs that a ray task asks for; 0.25 shares one among four.")]
 ModelsOption = Annotated[
     Path | None, typer.Option("--models", help="File with the classes; else ./model.py, then ours.")
 ]

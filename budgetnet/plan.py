@@ -24,7 +24,7 @@ from budgetnet.data import load
 from budgetnet.dataset import Fingerprint
 from budgetnet.dimension import Dimension
 from budgetnet.errors import StudyError
-from budgetnet.executor import HANG_LIMIT, LONGEST_LOOK, check_workers
+from budgetnet.executor import HANG_LIMIT
 from budgetnet.files import expanded
 from budgetnet.place import STUDIES, StudyPlace, place
 from budgetnet.recipe import RANGES
@@ -34,10 +34,10 @@ from budgetnet.space_files import load_space, space_names
 from budgetnet.study import Settings, plain_path
 from budgetnet.tailor import check_enough, followed, with_smaller_batches
 from budgetnet.teacher import check_teacher, named_in_full
+from budgetnet.workplace import Workplace
 
 MAX_EPOCHS = int(RANGES["epochs"][1])
 DEFAULT_SPACE = "mnist"
-EXECUTORS = ("local", "ray")
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Request:
         """Everything that can be checked without training. Raises BudgetnetError; writes nothing."""
         plan = Plan(self.trials, self.sampler, self.pruner, self.timeout)
         limits = Limits(self.budget, self.max_macs, self.max_activations)
-        self._check_executor()
+        self.workplace.check()
         check_seed(self.seed)
         if not 1 <= self.epochs <= MAX_EPOCHS:
             raise StudyError(f"--epochs must be between 1 and {MAX_EPOCHS}, but got {self.epochs}")
@@ -121,23 +121,18 @@ class Request:
         settings = Settings(space.to_plain(), *limits.as_tuple(), spec, self.images, self.epochs, self.seed)
         return Checked(space, settings, plan, notes, training)
 
-    def _check_executor(self) -> None:
-        check_workers(self.workers)
-        if not self.hang_limit >= LONGEST_LOOK:
-            raise StudyError(f"--hang-limit must be at least {LONGEST_LOOK:g} seconds, but got {self.hang_limit:g}")
-        if self.executor not in EXECUTORS:
-            raise StudyError(f"--executor must be one of {', '.join(EXECUTORS)}, but got {self.executor!r}")
-        if self.executor == "ray" and self.workers == 0:
-            raise StudyError("--workers must be at least 1 with --executor ray, but got 0")
-        if self.executor == "ray" and self.hang_limit != HANG_LIMIT:
-            raise StudyError("--hang-limit needs --executor local")
-        for option, value, default in (
-            ("--ray-address", self.ray_address, None),
-            ("--job-cpus", self.job_cpus, 1.0),
-            ("--job-gpus", self.job_gpus, 0.0),
-        ):
-            if self.executor != "ray" and value != default:
-                raise StudyError(f"{option} needs --executor ray")
+    @property
+    def workplace(self) -> Workplace:
+        """Where the trials are to be trained."""
+        return Workplace(
+            self.executor,
+            self.workers,
+            self.device,
+            self.hang_limit,
+            self.ray_address,
+            self.job_cpus,
+            self.job_gpus,
+        )
 
     def place(self, space: SearchSpace) -> StudyPlace:
         """Where the study is or will be. Raises StudyError for a name that is no plain folder name."""

@@ -18,9 +18,11 @@ from typer.testing import CliRunner
 import budgetnet
 from budgetnet.cli import app, main
 from budgetnet.errors import RecipeError
+from budgetnet.executor import InProcess
 from budgetnet.plan import Request
 from budgetnet.recipe import Recipe
 from budgetnet.single import read_recipe
+from budgetnet.workplace import Workplace
 from tests.tiny import write_space
 
 NET = "import torch\n\n\nclass Net(torch.nn.Module):\n    def forward(self, x):\n        {}\n"
@@ -86,6 +88,27 @@ def test_search_hands_over_every_option(
         ),
         Request(),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["confirm", "freeze"])
+def test_confirm_and_freeze_train_where_they_are_told(
+    command: str, here: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made: list[Workplace] = []
+
+    def opened(workplace: Workplace) -> InProcess:
+        made.append(workplace)
+        return InProcess("cpu")
+
+    monkeypatch.setattr(Workplace, "open", opened)
+    added = ("add", "4 M 4", "--study", "one", "--data", str(small_mnist), "--recipe", "epochs=1")
+    assert run(monkeypatch, capsys, *added)[0] == 0
+    asked = "--trial 0 --seeds 1 --executor ray --ray-address h:1 --job-cpus 2 --job-gpus 0.5 --workers 5 --device cuda"
+    assert run(monkeypatch, capsys, command, *asked.split())[0] == 0
+    assert run(monkeypatch, capsys, command, *asked.split(), *["--force"] * (command == "freeze"))[0] == 0
+    assert made == [Workplace("ray", 5, "cuda", ray_address="h:1", job_cpus=2.0, job_gpus=0.5)]  # once: it is kept
+    code, out, err = run(monkeypatch, capsys, command, "--trial", "0", "--job-cpus", "2")
+    assert (code, out, err) == (2, "", "error: --job-cpus needs --executor ray\n")
 
 
 def test_the_whole_path_search_trials_show_freeze_rf(

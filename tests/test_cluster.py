@@ -25,12 +25,13 @@ from budgetnet.coordinator import Search
 from budgetnet.errors import WorkerError
 from budgetnet.jobs import EpochDone, Event, Failed, Finished, Job, Lost, Stopped, run_job
 from budgetnet.lock import locked
+from budgetnet.machine import cores
 from budgetnet.notation import parse
 from budgetnet.progress import Progressed
 from budgetnet.ray_connection import Node
 from budgetnet.ray_task import absolute
 from budgetnet.recipe import Recipe
-from budgetnet.study import create_or_open
+from budgetnet.study import create_or_open, open_study
 from tests.test_executor import job
 from tests.tiny import tiny_request
 
@@ -496,6 +497,27 @@ def test_a_node_that_is_lost_gives_its_job_back_and_the_others_go_on(
         for pid in frozen:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_seeds_are_confirmed_on_the_cluster_as_in_this_process(
+    machines: Any, small_mnist: Path, tmp_path: Path
+) -> None:
+    def budgetnet(*arguments: str) -> None:
+        subprocess.run([sys.executable, "-m", "budgetnet", *arguments], cwd=tmp_path, timeout=300, check=True)
+
+    ends = []
+    for name, where in (
+        ("far", ("--executor", "ray", "--ray-address", machines.address)),
+        ("here", ("--workers", str(cores()))),  # a thread each, as there
+    ):
+        budgetnet("add", "4 M 4", "--study", name, "--data", str(small_mnist), "--recipe", "epochs=2,batch_size=64")
+        budgetnet("confirm", "--study", name, "--trial", "0", "--seeds", "2", "--device", "cpu", *where)
+        study = open_study(name, None, tmp_path / "studies")
+        runs = [(run.seed, run.accuracies, run.outcome) for run in study.runs(0)]
+        ends.append((runs, study.weights(0, 0).read_bytes()))
+    assert len(ends[0][0]) == 2
+    assert ends[0] == ends[1]
 
 
 @pytest.mark.slow

@@ -14,8 +14,9 @@ from rich.text import Text
 from budgetnet import completion
 from budgetnet.completion import models, spaces, studies
 from budgetnet.options import console
-from budgetnet.plan import EXECUTORS, PRUNERS
+from budgetnet.plan import PRUNERS
 from budgetnet.samplers import SAMPLERS
+from budgetnet.workplace import EXECUTORS
 from tests.test_cli import run
 
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3\d|4\d|9\d)")

@@ -11,7 +11,7 @@ import pytest
 from budgetnet.confirm import confirm
 from budgetnet.errors import WorkerError
 from budgetnet.executor import InProcess
-from budgetnet.jobs import EpochDone, Event, Failed, Finished, Job, Lost, SeedDone, Stopped
+from budgetnet.jobs import MAX_LOSSES, EpochDone, Event, Failed, Finished, Job, Lost, SeedDone, Stopped
 from budgetnet.notation import parse
 from budgetnet.recipe import Recipe
 from tests.records import epoch, run
@@ -135,13 +135,40 @@ def test_a_job_that_somebody_stopped_is_an_error() -> None:
         confirm(Stopping(), NETWORK, RECIPE, data="mnist", seeds=[5])
 
 
-def test_a_job_that_is_lost_with_its_machine_is_an_error() -> None:
-    class Losing(Playback):
-        def events(self, timeout: float | None = None) -> Iterator[Event]:
-            return iter([Lost(0, "node 10.0.0.7 died")])
+class Losing(Playback):
+    """Loses jobs of seed 1 in their second epoch, so many times."""
 
-    with pytest.raises(WorkerError, match=r"^seed 5: node 10.0.0.7 died$"):
-        confirm(Losing(), NETWORK, RECIPE, data="mnist", seeds=[5])
+    def __init__(self, times: int, slots: int = 2) -> None:
+        super().__init__(slots)
+        self._left = times
+
+    def events(self, timeout: float | None = None) -> Iterator[Event]:
+        for event in super().events(timeout):
+            if isinstance(event, EpochDone) and (event.seed, event.result.epoch) == (1, 2) and self._left:
+                self._left -= 1
+                del self._running[event.job]
+                yield Lost(event.job, "node 10.0.0.7 died")
+            else:
+                yield event
+
+
+def test_a_seed_that_is_lost_with_its_machine_is_trained_again() -> None:
+    told: list[tuple[int, int]] = []
+    executor = Losing(times=MAX_LOSSES - 1)
+    lost = confirm(
+        executor, NETWORK, RECIPE, data="mnist", seeds=[0, 1, 2], on_epoch=lambda seed, e: told.append((seed, e.epoch))
+    )
+    assert lost == confirm(Playback(), NETWORK, RECIPE, data="mnist", seeds=[0, 1, 2])
+    assert [epoch for seed, epoch in told if seed == 1] == [1, 1, 1, 2, 3]
+    assert [job.seed for job in executor.jobs].count(1) == MAX_LOSSES
+    assert len({job.id for job in executor.jobs}) == len(executor.jobs)
+
+
+def test_a_seed_that_is_lost_again_and_again_is_an_error() -> None:
+    executor = Losing(times=MAX_LOSSES)
+    with pytest.raises(WorkerError, match=r"^seed 1: node 10.0.0.7 died$"):
+        confirm(executor, NETWORK, RECIPE, data="mnist", seeds=[1])
+    assert len(executor.jobs) == MAX_LOSSES
 
 
 def test_ctrl_c_stops_what_runs() -> None:

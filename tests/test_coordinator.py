@@ -20,12 +20,12 @@ from optuna.trial import TrialState
 
 from budgetnet import coordinator, samplers
 from budgetnet.architecture import Architecture
-from budgetnet.coordinator import MAX_LOSSES, Ended, Progressed, Search, Started, opened, search
+from budgetnet.coordinator import Ended, Progressed, Search, Started, opened, search
 from budgetnet.cost import cost
 from budgetnet.errors import BudgetError, BudgetnetError, DataError, SpaceError, StudyError, WorkerError
 from budgetnet.executor import LocalProcesses
 from budgetnet.files import STAGING, clear_staging
-from budgetnet.jobs import Audited, EpochDone, Event, Failed, Finished, Job, Lost, Stopped
+from budgetnet.jobs import MAX_LOSSES, Audited, EpochDone, Event, Failed, Finished, Job, Lost, Stopped
 from budgetnet.ledger import judged
 from budgetnet.lock import locked
 from budgetnet.machine import cores
@@ -537,12 +537,12 @@ def test_time_runs_out_and_the_study_goes_on_later(replayed: Callable[..., Searc
         ({"study": "../x"}, StudyError, "--study must be a plain name"),
         ({"data": "nowhere.npz"}, DataError, "nowhere.npz"),
         ({"device": "tpu"}, WorkerError, "--device must be auto, cpu, cuda or mps"),
-        ({"hang_limit": 1.0}, StudyError, "--hang-limit must be at least 10 seconds, but got 1"),
-        ({"hang_limit": float("nan")}, StudyError, "--hang-limit must be at least 10 seconds, but got nan"),
-        ({"executor": "dask"}, StudyError, "--executor must be one of local, ray, but got 'dask'"),
-        ({"executor": "ray"}, StudyError, "--workers must be at least 1 with --executor ray, but got 0"),
-        ({"ray_address": "auto"}, StudyError, "--ray-address needs --executor ray"),
-        ({"job_gpus": 0.5}, StudyError, "--job-gpus needs --executor ray"),
+        ({"hang_limit": 1.0}, WorkerError, "--hang-limit must be at least 10 seconds, but got 1"),
+        ({"hang_limit": float("nan")}, WorkerError, "--hang-limit must be at least 10 seconds, but got nan"),
+        ({"executor": "dask"}, WorkerError, "--executor must be one of local, ray, but got 'dask'"),
+        ({"executor": "ray"}, WorkerError, "--workers must be at least 1 with --executor ray, but got 0"),
+        ({"ray_address": "auto"}, WorkerError, "--ray-address needs --executor ray"),
+        ({"job_gpus": 0.5}, WorkerError, "--job-gpus needs --executor ray"),
     ],
 )
 def test_a_bad_request_is_refused_and_nothing_is_written(
@@ -663,13 +663,13 @@ def test_the_executor_is_what_the_request_asks_for(monkeypatch: pytest.MonkeyPat
     made: list[tuple[object, ...]] = []
     monkeypatch.setattr("budgetnet.cluster.RayCluster", lambda *asked: made.append(asked))
     ray = Request(executor="ray", workers=3, device="cuda", ray_address="h:1", job_cpus=2.0, job_gpus=0.5)
-    coordinator._executor(ray)
+    ray.workplace.open()
     assert made == [(3, "cuda", "h:1", 2.0, 0.5)]
-    local = coordinator._executor(Request(workers=2, device="cpu", hang_limit=60.0))
+    local = Request(workers=2, device="cpu", hang_limit=60.0).workplace.open()
     assert isinstance(local, LocalProcesses)
     assert (local.slots, local.device, local.hang_limit) == (2, "cpu", 60.0)
     assert local.threads == max(1, cores() // 2)
-    usual = coordinator._executor(Request(device="cpu"))
+    usual = Request(device="cpu").workplace.open()
     assert isinstance(usual, LocalProcesses)
     assert (usual.slots, usual.threads) == (cores(), 1)
 

@@ -44,7 +44,7 @@ LAYERS = {
     **dict.fromkeys(("images", "folders", "catalogue", "vision", "tailor"), 5),
     **dict.fromkeys(("augment", "captured", "fused", "optimizer", "picture", "stacked", "step", "train"), 6),
     **dict.fromkeys(("checkpoint", "effective", "teacher", "winograd"), 6),
-    **dict.fromkeys(("jobs", "executor", "ray_connection", "ray_task", "cluster"), 7),
+    **dict.fromkeys(("jobs", "executor", "ray_connection", "ray_task", "cluster", "workplace"), 7),
     **dict.fromkeys(
         (
             "place",

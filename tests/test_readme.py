@@ -42,6 +42,7 @@ NOT_RUN = {
     "budgetnet verify Model_1": "tests/test_package.py verifies all that ship",
     "budgetnet search --data my_images": "tests/test_own_images.py makes the pictures",
     "budgetnet predict Model_1 my_images": "the same",
+    "budgetnet confirm --trial 42 --executor ray": "needs a cluster; test_cluster.py has one",
     "budgetnet search --executor ray": "needs a cluster; test_cluster.py has one, test_coordinator.py the options",
 }
 
