@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, Group
 
-from budgetnet import coordinator
+from budgetnet import workplace
 from budgetnet.architecture import Architecture
 from budgetnet.board import Board, View, shares
 from budgetnet.coordinator import Search
@@ -384,7 +384,7 @@ def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.fixture
 def instantly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches whose training takes no time."""
-    monkeypatch.setattr(coordinator, "local", lambda *options: Instant(2))
+    monkeypatch.setattr(workplace, "local", lambda *options: Instant(2))
 
 
 @pytest.mark.usefixtures("instantly")

@@ -98,7 +98,7 @@ class Desk:
     def spied(self, interrupted: int | None = None) -> Spy:
         """The executor of all calls from now on."""
         spy = Spy(interrupted)
-        self.monkeypatch.setattr("budgetnet.executor.local", lambda workers, device: spy)
+        self.monkeypatch.setattr("budgetnet.workplace.local", lambda *options: spy)
         return spy
 
     def call(self, command: str, *options: str, trial: int | None = None) -> tuple[int, str, str]:
@@ -370,7 +370,7 @@ def test_an_interrupt_says_whose_whole_epochs_are_kept(fresh: Desk) -> None:
                 if isinstance(event, EpochDone):
                     raise KeyboardInterrupt
 
-    fresh.monkeypatch.setattr("budgetnet.executor.local", lambda workers, device: Late())
+    fresh.monkeypatch.setattr("budgetnet.workplace.local", lambda *options: Late())
     code, _, err = fresh.call("confirm", "--seeds", "2")
     assert code == 130
     assert err.startswith("interrupted; 0 of 2 seeds, and whole epochs of others, are kept; go on with: budgetnet")
