@@ -21,17 +21,20 @@ import torch
 
 from budgetnet import cluster
 from budgetnet.cluster import Needs, RayCluster, anywhere, capacity, choose_needs
+from budgetnet.confirm import confirm
 from budgetnet.coordinator import Search
 from budgetnet.errors import WorkerError
+from budgetnet.executor import InProcess
+from budgetnet.given import add_network, made
 from budgetnet.jobs import EpochDone, Event, Failed, Finished, Job, Lost, Stopped, run_job
 from budgetnet.lock import locked
-from budgetnet.machine import cores
 from budgetnet.notation import parse
+from budgetnet.place import place
 from budgetnet.progress import Progressed
 from budgetnet.ray_connection import Node
 from budgetnet.ray_task import absolute
 from budgetnet.recipe import Recipe
-from budgetnet.study import create_or_open, open_study
+from budgetnet.study import create_or_open
 from tests.test_executor import job
 from tests.tiny import tiny_request
 
@@ -503,21 +506,18 @@ def test_a_node_that_is_lost_gives_its_job_back_and_the_others_go_on(
 def test_seeds_are_confirmed_on_the_cluster_as_in_this_process(
     machines: Any, small_mnist: Path, tmp_path: Path
 ) -> None:
-    def budgetnet(*arguments: str) -> None:
-        subprocess.run([sys.executable, "-m", "budgetnet", *arguments], cwd=tmp_path, timeout=300, check=True)
+    network, recipe = parse("4 M 4"), Recipe(epochs=2, batch_size=64)
+    study = made(place("far", None, tmp_path / "studies"), network, 8000, str(small_mnist), recipe.epochs)
+    add_network(study, network, recipe)
+    asked = ["--seeds", "2", "--device", "cpu", "--executor", "ray", "--ray-address", machines.address]
+    command = [sys.executable, "-m", "budgetnet", "confirm", "--study", "far", "--trial", "0", *asked]
+    subprocess.run(command, cwd=tmp_path, timeout=300, check=True)
 
-    ends = []
-    for name, where in (
-        ("far", ("--executor", "ray", "--ray-address", machines.address)),
-        ("here", ("--workers", str(cores()))),  # a thread each, as there
-    ):
-        budgetnet("add", "4 M 4", "--study", name, "--data", str(small_mnist), "--recipe", "epochs=2,batch_size=64")
-        budgetnet("confirm", "--study", name, "--trial", "0", "--seeds", "2", "--device", "cpu", *where)
-        study = open_study(name, None, tmp_path / "studies")
-        runs = [(run.seed, run.accuracies, run.outcome) for run in study.runs(0)]
-        ends.append((runs, study.weights(0, 0).read_bytes()))
-    assert len(ends[0][0]) == 2
-    assert ends[0] == ends[1]
+    weights = tmp_path / "here.safetensors"
+    here = confirm(InProcess("cpu"), network, recipe, data=str(small_mnist), seeds=[0, 1], weights=weights)
+    there = [(run.seed, run.accuracies, run.outcome) for run in study.runs(0)]
+    assert there == [(run.seed, run.accuracies, run.outcome) for run in here.runs]
+    assert study.weights(0, 0).read_bytes() == weights.read_bytes()
 
 
 @pytest.mark.slow
