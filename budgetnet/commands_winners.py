@@ -119,9 +119,7 @@ def _workplace(
     """Raises WorkerError."""
     from budgetnet.workplace import Workplace
 
-    asked = Workplace(executor, workers, device, ray_address=ray_address, job_cpus=job_cpus, job_gpus=job_gpus)
-    asked.check()
-    return asked
+    return Workplace(executor, workers, device, ray_address=ray_address, job_cpus=job_cpus, job_gpus=job_gpus)
 
 
 def _confirmed(

@@ -358,7 +358,7 @@ def opened(request: Request) -> Iterator[Search]:
     """
     asked = request.checked()
     where = request.place(asked.space)
-    with closing(request.workplace.open()) as executor, locked(where):
+    with closing(asked.workplace.open()) as executor, locked(where):
         study = create_or_open(where, asked.settings)
         if asked.training is not None:
             study.recognise(training=asked.training)

@@ -66,6 +66,7 @@ class Checked:
     space: SearchSpace
     settings: Settings
     plan: Plan
+    workplace: Workplace
     notes: tuple[str, ...] = ()
     training: Fingerprint | None = None
 
@@ -106,7 +107,7 @@ class Request:
         """Everything that can be checked without training. Raises BudgetnetError; writes nothing."""
         plan = Plan(self.trials, self.sampler, self.pruner, self.timeout)
         limits = Limits(self.budget, self.max_macs, self.max_activations)
-        self.workplace.check()
+        workplace = self.workplace
         check_seed(self.seed)
         if not 1 <= self.epochs <= MAX_EPOCHS:
             raise StudyError(f"--epochs must be between 1 and {MAX_EPOCHS}, but got {self.epochs}")
@@ -119,11 +120,11 @@ class Request:
         space = _taught(space, spec)
         space.check_reachable(limits)
         settings = Settings(space.to_plain(), *limits.as_tuple(), spec, self.images, self.epochs, self.seed)
-        return Checked(space, settings, plan, notes, training)
+        return Checked(space, settings, plan, workplace, notes, training)
 
     @property
     def workplace(self) -> Workplace:
-        """Where the trials are to be trained."""
+        """Where the trials are to be trained. Raises WorkerError."""
         return Workplace(
             self.executor,
             self.workers,

@@ -13,7 +13,10 @@ EXECUTORS = ("local", "ray")
 
 @dataclass(frozen=True)
 class Workplace:
-    """As a person asks for it. The last three are for Ray, ``hang_limit`` is for processes of this machine."""
+    """As a person asks for it. The last three are for Ray, ``hang_limit`` is for processes of this machine.
+
+    Raises WorkerError for what contradicts itself, or a device that this machine has not; nothing is started.
+    """
 
     executor: str = "local"
     workers: int | None = None  # by default one a core, or one a GPU
@@ -23,8 +26,7 @@ class Workplace:
     job_cpus: float = 1.0  # of a Ray task
     job_gpus: float = 0.0
 
-    def check(self) -> None:
-        """Raise WorkerError for what contradicts itself; nothing is started."""
+    def __post_init__(self) -> None:
         check_workers(self.workers)
         if not self.hang_limit >= LONGEST_LOOK:  # NaN is not either
             raise WorkerError(f"--hang-limit must be at least {LONGEST_LOOK:g} seconds, but got {self.hang_limit:g}")
@@ -41,10 +43,11 @@ class Workplace:
         ):
             if self.executor != "ray" and value != default:
                 raise WorkerError(f"{option} needs --executor ray")
+        if self.executor == "local":
+            choose_device(self.device)
 
     def open(self) -> Executor:
         """To be closed by the caller. Raises WorkerError."""
-        self.check()
         if self.executor == "local":
             return local(self.workers, choose_device(self.device), self.hang_limit)
         from budgetnet.cluster import RayCluster

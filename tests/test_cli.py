@@ -109,6 +109,8 @@ def test_confirm_and_freeze_train_where_they_are_told(
     assert made == [Workplace("ray", 5, "cuda", ray_address="h:1", job_cpus=2.0, job_gpus=0.5)]  # once: it is kept
     code, out, err = run(monkeypatch, capsys, command, "--trial", "0", "--job-cpus", "2")
     assert (code, out, err) == (2, "", "error: --job-cpus needs --executor ray\n")
+    code, out, err = run(monkeypatch, capsys, command, "--trial", "0", "--device", "tpu")
+    assert (code, out, err) == (2, "", "error: --device must be auto, cpu, cuda or mps, but got 'tpu'\n")
 
 
 def test_the_whole_path_search_trials_show_freeze_rf(
