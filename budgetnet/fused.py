@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import inf
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from budgetnet import kernels, winograd
 from budgetnet.maps import array, cells, rows
 
 Piece = Callable[[Tensor], Tensor]
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 @contextmanager
@@ -28,7 +29,8 @@ def fused(model: nn.Module, device: torch.device) -> Iterator[None]:
     3x3 convolutions train in float32 with fewer multiplications;
     grouped convolutions that oneDNN has no fast bfloat16 code for stay in float32, and strided 1x1 ones, where it can
     crash, become others. The mathematics is that of the layers; dropout's random numbers are not torch's, but seeded by
-    its generator. Hooks of these layers are not called. Elsewhere than on a CPU nothing changes.
+    its generator. A layer with hooks, such as prune its weights, or a forward of its own is called as ever. Elsewhere
+    than on a CPU nothing changes.
     """
     sequences = [m for m in model.modules() if isinstance(m, nn.Sequential) and _is_plain(m)]
     if device.type != "cpu":
@@ -75,7 +77,7 @@ def _pieces(layers: nn.Sequential) -> Iterator[Piece]:
             yield _Float32(layer)
         elif isinstance(layer, nn.Conv2d) and _is_plain_3x3(layer):
             yield _Wide(layer)
-        elif _is_silu(layer) and type(made) is nn.Conv2d and not made._forward_hooks:
+        elif _is_silu(layer) and made is not None and _is(made, nn.Conv2d):
             yield _SiLU(layer)
         else:
             yield layer
@@ -86,50 +88,50 @@ def _is_plain(layers: nn.Sequential) -> bool:
     return type(layers).forward is nn.Sequential.forward and "forward" not in vars(layers)
 
 
+def _is(layer: nn.Module, kind: type[Layer]) -> TypeGuard[Layer]:
+    """Whether a call of the layer does what its class says, and no more: no hooks, no forward of its own."""
+    hooks = layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks
+    return type(layer) is kind and not any(hooks) and "forward" not in vars(layer)
+
+
 def _is_relu(layer: nn.Module) -> bool:
-    return type(layer) is nn.ReLU
+    return _is(layer, nn.ReLU)
 
 
 def _is_silu(layer: nn.Module) -> bool:
-    return type(layer) is nn.SiLU and not layer.inplace
+    return _is(layer, nn.SiLU) and not layer.inplace
 
 
 def _is_norm(layer: nn.Module) -> bool:
-    return type(layer) is nn.BatchNorm2d and layer.affine and layer.track_running_stats and layer.momentum is not None
+    return _is(layer, nn.BatchNorm2d) and layer.affine and layer.track_running_stats and layer.momentum is not None
 
 
 def _is_dropout(layer: nn.Module) -> bool:
-    return type(layer) is nn.Dropout and round(layer.p * 2**32) < 2**32
+    return _is(layer, nn.Dropout) and round(layer.p * 2**32) < 2**32
 
 
 def _is_pool(layer: nn.MaxPool2d) -> bool:
     size = layer.kernel_size
     plain = (layer.stride, layer.padding, layer.dilation, layer.ceil_mode, layer.return_indices)
-    return type(layer) is nn.MaxPool2d and isinstance(size, int) and plain == (size, 0, 1, False, False)
+    return _is(layer, nn.MaxPool2d) and isinstance(size, int) and plain == (size, 0, 1, False, False)
 
 
 def _is_strided_point(layer: nn.Conv2d) -> bool:
     plain = layer.kernel_size == (1, 1) and layer.padding == (0, 0)
-    return type(layer) is nn.Conv2d and plain and max(layer.stride) > 1
+    return _is(layer, nn.Conv2d) and plain and max(layer.stride) > 1
 
 
 def _is_slow_in_bfloat16(layer: nn.Conv2d) -> bool:
     """Grouped convolutions but for the plainest; the benchmark of training has the figures."""
     plain = layer.in_channels == layer.out_channels and max(*layer.stride, *layer.dilation) == 1
-    return type(layer) is nn.Conv2d and layer.groups > 1 and not (plain and max(layer.kernel_size) <= 3)
+    return _is(layer, nn.Conv2d) and layer.groups > 1 and not (plain and max(layer.kernel_size) <= 3)
 
 
 def _is_plain_3x3(layer: nn.Conv2d) -> bool:
     """Over all channels, of stride 1, padded with zeros or not at all."""
     plain = (layer.kernel_size, layer.stride, layer.dilation, layer.groups) == ((3, 3), (1, 1), (1, 1), 1)
     padded = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-    return type(layer) is nn.Conv2d and plain and padded
-
-
-def _is_watched(layer: nn.Module) -> bool:
-    """Whether a call does more than the layer's class says: by hooks, such as prune its weights, or another forward."""
-    hooks = layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks
-    return any(hooks) or "forward" in vars(layer)
+    return _is(layer, nn.Conv2d) and plain and padded
 
 
 # --- pieces: torch's layers themselves where a map is not one that the kernels take -----------------------------------
@@ -345,7 +347,7 @@ class _Wide:
         assert not isinstance(layer.padding, str)
         float32 = {x.dtype, *(p.dtype for p in layer.parameters())} == {torch.float32}
         plain = float32 and x.ndim == 4 and x.shape[1] == layer.in_channels and not torch.is_autocast_enabled("cpu")
-        if not plain or not torch.is_grad_enabled() or _is_watched(layer):
+        if not plain or not torch.is_grad_enabled():
             return layer(x)  # type: ignore[no-any-return]
         padding = layer.padding[0], layer.padding[1]
         if not winograd.pays(layer.in_channels, layer.out_channels, winograd.result_size(x, padding)):

@@ -13,6 +13,7 @@ import pytest
 import scipy.stats
 import torch
 import torch.nn.functional as F
+import torch.nn.utils.prune
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -683,6 +684,41 @@ def test_dropout_of_vectors_is_left_to_torch(called):
 
 
 # What is patched, and that it is undone
+
+
+MET = {
+    "relu before": (nn.ReLU(), nn.BatchNorm2d(4)),
+    "norm": (nn.BatchNorm2d(4), nn.ReLU()),
+    "relu": (nn.BatchNorm2d(4), nn.ReLU()),
+    "silu": (nn.BatchNorm2d(4), nn.SiLU()),
+    "dropout": (nn.BatchNorm2d(4), nn.Dropout(0.5)),
+    "dropout alone": (nn.Dropout(0.5),),
+    "pool": (nn.MaxPool2d(2),),
+    "strided": (nn.Conv2d(4, 4, 1, stride=2),),
+    "grouped": (nn.Conv2d(4, 8, 3, groups=2),),
+}
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("layers", MET.values(), ids=MET)
+def test_a_layer_with_hooks_or_a_forward_of_its_own_is_called(layers, place):
+    layers, x, seen = copy.deepcopy(layers), random(2, 4, 6, 6), []
+    layer = layers[min(place, len(layers) - 1)]
+    handle = layer.register_forward_hook(lambda *_: seen.append("hook"))
+    fuse(nn.Sequential(*layers), x)
+    handle.remove()
+    fuse(nn.Sequential(*layers), x)
+    layer.forward = lambda x: (seen.append("forward"), x)[1]
+    fuse(nn.Sequential(*layers), x)
+    assert seen == ["hook", "forward"]
+
+
+def test_a_strided_convolution_trains_with_its_pruned_weights():
+    layer, x = nn.Conv2d(4, 4, 1, stride=2), random(2, 4, 6, 6)
+    nn.utils.prune.l1_unstructured(layer, "weight", 0.5)
+    with torch.no_grad():
+        layer.weight_orig.mul_(2)  # as a step of training does, which the mask's hook carries over
+    assert torch.equal(fuse(nn.Sequential(layer), x), layer(x))
 
 
 def patched(model):
