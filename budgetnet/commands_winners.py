@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -160,7 +160,7 @@ def _confirmed(
 
     executor: Executor = workplace.open() if missing else InProcess("cpu")  # which then has nothing to do
     try:
-        return confirm_winner(winner, seeds, executor, also if quiet else heard)
+        return confirm_winner(winner, seeds, executor, also if quiet else heard, _remark_lost)
     except KeyboardInterrupt:
         left = winner.missing(seeds)
         begun = any(winner.study.unfinished_seed(winner.trial, seed).files() for seed in left)
@@ -169,6 +169,11 @@ def _confirmed(
         stop(f"interrupted; {seeds_kept}{epochs} are kept; go on with: {again()}", 130)
     finally:
         executor.close()
+
+
+def _remark_lost(seeds: Sequence[int], reason: str) -> None:
+    """With its machine, which the epochs told once more need as an explanation."""
+    remark([f"seed {' '.join(map(str, seeds))} begins anew: {reason}"])
 
 
 def _print_seed_epoch(seed: int, result: EpochResult) -> None:

@@ -32,15 +32,16 @@ def confirm(
     bf16: bool = False,
     on_epoch: Callable[[int, EpochResult], None] | None = None,
     on_run: Callable[[SeedRun], None] | None = None,
+    on_lost: Callable[[Sequence[int], str], None] | None = None,
 ) -> Confirmation:
     """Train ``architecture`` once a seed on all training images and read the test set once an epoch, for the report.
 
     weights: file for the state dict of the first seed's last epoch. unfinished(seed): where the whole epochs of a job
     are kept whose first seed this is, until all its seeds have been told; a job goes on with them. done: runs of some
     of the seeds, which are not repeated. bf16: compute the steps of the others in bfloat16. on_epoch(seed, result) and
-    on_run(run) tell as it goes on; a seed that is lost with its machine begins anew, and so do its epochs. Raises
-    WorkerError when a seed fails, or is lost MAX_LOSSES times; the others are told to stop, and the executor is to be
-    closed.
+    on_run(run) tell as it goes on, on_lost(seeds, reason) that some were lost with their machine and begin anew, as do
+    their epochs. Raises WorkerError when a seed fails, or is lost MAX_LOSSES times; the others are told to stop, and
+    the executor is to be closed.
     """
     kept = {run.seed: run for run in done}
     missing = [seed for seed in seeds if seed not in kept]
@@ -53,14 +54,19 @@ def confirm(
         )
         for index, group in enumerate(groups)
     ]  # fmt: skip
-    for run in _runs(executor, jobs, on_epoch or (lambda seed, result: None)):
+    for run in _runs(executor, jobs, on_epoch or (lambda seed, result: None), on_lost or (lambda seeds, reason: None)):
         kept[run.seed] = run
         if on_run is not None:
             on_run(run)
     return Confirmation(tuple(kept[seed] for seed in seeds))
 
 
-def _runs(executor: Executor, jobs: Sequence[Job], on_epoch: Callable[[int, EpochResult], None]) -> Iterator[SeedRun]:
+def _runs(
+    executor: Executor,
+    jobs: Sequence[Job],
+    on_epoch: Callable[[int, EpochResult], None],
+    on_lost: Callable[[Sequence[int], str], None],
+) -> Iterator[SeedRun]:
     """Run the jobs, as many at once as there are slots, and yield every seed of each that ends."""
     waiting = deque(jobs)
     running: dict[int, Job] = {}
@@ -87,6 +93,7 @@ def _runs(executor: Executor, jobs: Sequence[Job], on_epoch: Callable[[int, Epoc
                     del running[job.id]
                     losses[job.seed] += 1
                     waiting.append(replace(job, id=next(numbers)))
+                    on_lost(job.seeds, event.reason)
                 elif isinstance(event, Failed | Lost | Stopped):
                     del running[job.id]
                     named = " ".join(map(str, job.seeds))

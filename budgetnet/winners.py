@@ -130,6 +130,7 @@ def confirm_winner(
     seeds: Sequence[int],
     executor: Executor,
     on_epoch: Callable[[int, EpochResult], None] | None = None,
+    on_lost: Callable[[Sequence[int], str], None] | None = None,
 ) -> Confirmation:
     """Train a winner on all training images, once a seed; what is kept of it is not repeated, what ends is kept.
 
@@ -163,6 +164,7 @@ def confirm_winner(
             bf16=winner.precision == BFLOAT16,
             on_epoch=on_epoch,
             on_run=lambda run: winner.study.keep_run(winner.trial, run),
+            on_lost=on_lost,
         )
 
 

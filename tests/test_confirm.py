@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -154,12 +154,15 @@ class Losing(Playback):
 
 def test_a_seed_that_is_lost_with_its_machine_is_trained_again() -> None:
     told: list[tuple[int, int]] = []
+    reasons: list[tuple[Sequence[int], str]] = []
     executor = Losing(times=MAX_LOSSES - 1)
     lost = confirm(
-        executor, NETWORK, RECIPE, data="mnist", seeds=[0, 1, 2], on_epoch=lambda seed, e: told.append((seed, e.epoch))
-    )
+        executor, NETWORK, RECIPE, data="mnist", seeds=[0, 1, 2],
+        on_epoch=lambda seed, e: told.append((seed, e.epoch)), on_lost=lambda *what: reasons.append(what),
+    )  # fmt: skip
     assert lost == confirm(Playback(), NETWORK, RECIPE, data="mnist", seeds=[0, 1, 2])
     assert [epoch for seed, epoch in told if seed == 1] == [1, 1, 1, 2, 3]
+    assert reasons == [((1,), "node 10.0.0.7 died")] * (MAX_LOSSES - 1)
     assert [job.seed for job in executor.jobs].count(1) == MAX_LOSSES
     assert len({job.id for job in executor.jobs}) == len(executor.jobs)
 

@@ -38,7 +38,7 @@ from budgetnet.winners import Order, Winner, confirm_winner, freeze_winner, seed
 from tests.records import confirmation as made_up
 from tests.records import run as made_up_run
 from tests.test_cli import run as call_in_process
-from tests.test_confirm import Playback
+from tests.test_confirm import Losing, Playback
 from tests.tiny import tiny_request
 
 NAME = "tiny-600"
@@ -374,6 +374,13 @@ def test_an_interrupt_says_whose_whole_epochs_are_kept(fresh: Desk) -> None:
     code, _, err = fresh.call("confirm", "--seeds", "2")
     assert code == 130
     assert err.startswith("interrupted; 0 of 2 seeds, and whole epochs of others, are kept; go on with: budgetnet")
+
+
+def test_a_seed_that_is_lost_with_its_machine_begins_anew_and_says_why(fresh: Desk) -> None:
+    fresh.monkeypatch.setattr("budgetnet.workplace.local", lambda *options: Losing(times=1))
+    code, out, err = fresh.call("confirm", "--seeds", "2")
+    assert (code, err) == (0, "note: seed 1 begins anew: node 10.0.0.7 died\n")
+    assert [line.split()[3] for line in out.splitlines() if line.startswith("seed 1 ")][:2] == ["1", "1"]
 
 
 @pytest.mark.usefixtures("every_epoch")
