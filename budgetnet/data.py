@@ -57,6 +57,9 @@ def _load(spec: str, image_shape: Shape | None) -> DataSet:
         return from_npz(path)
     if path.exists():
         raise DataError(f"{spec}: a file of images must be an .npz, but is none; pictures belong into class folders")
+    if path.name != spec or path.suffix:
+        seen_from = "" if path.is_absolute() else f", seen from {Path.cwd()}"
+        raise DataError(f"{spec}: there is no such folder or file{seen_from}")
     known, hint = ", ".join(_families()), _alike(spec)
     raise DataError(f"{spec}: a data set must be one of {known}, a folder, or an .npz file; this is none{hint}")
 

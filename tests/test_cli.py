@@ -242,7 +242,7 @@ def test_a_recipe_is_a_file_with_changes_behind_it(tmp_path: Path) -> None:
         (["search", "--space", "minst"], "unknown space 'minst'; there are"),
         (["search", "--space", "typo.yaml"], "no such space file: typo.yaml"),
         (["search", "--space", "a" * 300], "File name too long"),
-        (["search", "--data", "~nosuch/x"], "~nosuch/x: a data set must be one of"),
+        (["search", "--data", "~nosuch/x"], "~nosuch/x: there is no such folder or file, seen from /"),
         (["trials", "--study", "s", "--storage", "postgresql://me:secret/db"], "but got 'postgresql://me:…'"),
         (["search", "--budget", "20"], "--budget 20: no network of the space mnist can meet it"),
         (["search", "--timeout", "soon"], "--timeout must be a time such as 90s, 30m or 2h, but got 'soon'"),

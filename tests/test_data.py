@@ -542,7 +542,7 @@ def test_extra_test_classes(tmp_path):
 
 @pytest.mark.parametrize(
     ("spec", "hint"),
-    [("nmist", " – did you mean mnist?"), ("FashionMNIST", " – did you mean fashion-mnist?"), ("./nowhere.npz", "")],
+    [("nmist", " – did you mean mnist?"), ("FashionMNIST", " – did you mean fashion-mnist?"), ("nowhere", "")],
 )
 def test_unknown_spec(spec, hint):
     with pytest.raises(DataError) as caught:
@@ -550,6 +550,14 @@ def test_unknown_spec(spec, hint):
     message = str(caught.value)
     assert message.startswith(f"{spec}: a data set must be one of mnist, fashion-mnist, ")
     assert message.endswith(f", a folder, or an .npz file; this is none{hint}")
+
+
+@pytest.mark.parametrize("spec", ["./nowhere", "nowhere.npz", "my/photos", "~nosuch/x", "~/nowhere", "/nowhere/x"])
+def test_a_path_where_nothing_is_names_the_folder_it_was_looked_for_from(spec):
+    with pytest.raises(DataError) as caught:
+        load(spec)
+    relative = spec not in ("~/nowhere", "/nowhere/x")
+    assert str(caught.value) == f"{spec}: there is no such folder or file{f', seen from {Path.cwd()}' * relative}"
 
 
 def test_a_file_that_is_no_npz(tmp_path):
