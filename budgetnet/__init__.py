@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from budgetnet.notation import parse as parse
     from budgetnet.recipe import Recipe as Recipe
     from budgetnet.study import open_study as open_study
-    from budgetnet.table import receptive_field as receptive_field
+    from budgetnet.tabulate import receptive_field as receptive_field
 
 __version__ = "0.1.2"
 
@@ -29,7 +29,7 @@ _HOME = {
     "load": "models",
     "open_study": "study",
     "parse": "notation",
-    "receptive_field": "table",
+    "receptive_field": "tabulate",
     "search": "coordinator",
 }
 

@@ -22,7 +22,8 @@ from budgetnet.results import LAST, SeedRun
 from budgetnet.stages import Stage, stages
 from budgetnet.statistics import mean, std
 from budgetnet.study import VALUE_EPOCHS, Settings, Study, TrialRecord, pareto
-from budgetnet.table import ReceptiveFieldTable, receptive_field
+from budgetnet.table import ReceptiveFieldTable
+from budgetnet.tabulate import receptive_field
 from budgetnet.words import plural, share, short, the_last
 
 TRAIN = "train just this"

@@ -14,7 +14,8 @@ from budgetnet.generated import generated_from
 from budgetnet.layers import Shape
 from budgetnet.models import find, load, locate
 from budgetnet.notation import is_notation, parse
-from budgetnet.table import ReceptiveFieldTable, receptive_field
+from budgetnet.table import ReceptiveFieldTable
+from budgetnet.tabulate import receptive_field
 
 if TYPE_CHECKING:
     import numpy as np

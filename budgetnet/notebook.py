@@ -11,7 +11,8 @@ from budgetnet.architecture import Architecture
 from budgetnet.columns import COLUMNS, times
 from budgetnet.errors import BudgetnetError
 from budgetnet.markup import paragraph, table
-from budgetnet.table import Row, receptive_field
+from budgetnet.table import Row
+from budgetnet.tabulate import receptive_field
 
 if TYPE_CHECKING:
     from budgetnet.study import Study, TrialRecord

@@ -20,7 +20,7 @@ from budgetnet.results import FLOAT32, Confirmation
 from budgetnet.study import VALUE_EPOCHS, Study, TrialRecord
 from budgetnet.study_pictures import study_pictures
 from budgetnet.survey import Champion, Survey, survey
-from budgetnet.table import receptive_field
+from budgetnet.tabulate import receptive_field
 from budgetnet.winner_pictures import champion_pictures
 from budgetnet.words import plural, short, the_last
 

@@ -24,7 +24,7 @@ from budgetnet.results import BFLOAT16, Confirmation, EpochResult
 from budgetnet.source import RESIDUAL, needs_residual
 from budgetnet.standalone import answers, answers_alone
 from budgetnet.statistics import Interval, binomial_error, prediction_interval
-from budgetnet.table import receptive_field
+from budgetnet.tabulate import receptive_field
 from budgetnet.train import predict, ties, wrong_of
 from budgetnet.weights import load_weights, read_weights
 from budgetnet.words import Accuracies

@@ -19,7 +19,7 @@ from budgetnet.effective import EffectiveField, effective_field
 from budgetnet.errors import ModelError
 from budgetnet.generated import generated_from
 from budgetnet.inspection import Inspection
-from budgetnet.table import receptive_field
+from budgetnet.tabulate import receptive_field
 
 
 def ones(module: nn.Module) -> nn.Module:

@@ -36,6 +36,7 @@ LAYERS = {
             "space",
             "space_files",
             "table",
+            "tabulate",
             "weights",
             "columns",
         ),

@@ -12,7 +12,7 @@ from torch import nn
 
 from budgetnet.errors import ModelError
 from budgetnet.models import find, load, names
-from budgetnet.table import receptive_field
+from budgetnet.tabulate import receptive_field
 
 MODEL = '''
 """Three steps."""

@@ -16,7 +16,7 @@ from budgetnet.markup import paragraph, table
 from budgetnet.notation import parse
 from budgetnet.notebook import architecture_html
 from budgetnet.study import open_study
-from budgetnet.table import receptive_field
+from budgetnet.tabulate import receptive_field
 from tests.quick import quick_study
 from tests.records import NETWORK
 from tests.tiny import write_space

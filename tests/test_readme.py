@@ -27,7 +27,7 @@ from budgetnet.notation import parse
 from budgetnet.pieces import Style
 from budgetnet.source import class_source
 from budgetnet.space_files import load_space
-from budgetnet.table import receptive_field
+from budgetnet.tabulate import receptive_field
 from tests.reference import PARTS, README, parameters_of, part_of
 
 ROOT = README.parent

@@ -34,7 +34,7 @@ from budgetnet.single import read_architecture, read_recipe
 from budgetnet.stages import Stage, stages
 from budgetnet.statistics import pareto_front
 from budgetnet.study import Settings, Study, TrialRecord, create_or_open, open_study, pareto
-from budgetnet.table import receptive_field
+from budgetnet.tabulate import receptive_field
 from tests.records import run as seed_run
 from tests.strategies import architectures
 from tests.test_cli import run as call

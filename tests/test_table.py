@@ -14,7 +14,8 @@ from budgetnet.architecture import Architecture
 from budgetnet.build import build
 from budgetnet.errors import ArchitectureError, ModelError
 from budgetnet.notation import parse
-from budgetnet.table import ReceptiveFieldTable, receptive_field
+from budgetnet.table import ReceptiveFieldTable
+from budgetnet.tabulate import receptive_field
 
 SMALL = "8 M 12* | gap 1x1:10"
 # 3×3, 8 channels, on 28×28: 72 params, 26·26·72 = 48,672 MACs; pool; 3×3 to 12: 864 params, 11·11·864 = 104,544 MACs.
@@ -208,7 +209,7 @@ def test_errors(network: object, input_shape: tuple[int, ...] | None, error: typ
 
 def test_an_architecture_needs_no_torch() -> None:
     code = (
-        "import sys; from budgetnet.table import receptive_field;"
+        "import sys; from budgetnet.tabulate import receptive_field;"
         "table = receptive_field('8 M c12'); str(table), table.to_dict(), table._repr_html_();"
         "assert 'torch' not in sys.modules, 'torch was imported'"
     )

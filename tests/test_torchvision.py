@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model, list_models, regnet
 
 from budgetnet.layers import Shape
-from budgetnet.table import ReceptiveFieldTable, receptive_field
+from budgetnet.table import ReceptiveFieldTable
+from budgetnet.tabulate import receptive_field
 
 MODELS = list_models(module=torchvision.models)
 PRODUCTS = {"conv", "linear", "addmm", "matmul", "bmm", "einsum", "baddbmm"}  # fvcore's operators that are MACs

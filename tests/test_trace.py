@@ -20,7 +20,7 @@ from budgetnet.fields import extent, fields_of
 from budgetnet.graph import Counted, Graph, shapes_of
 from budgetnet.layers import AdaptivePool, Conv, Flatten, Pool, Shape
 from budgetnet.pieces import Block, Head, Style, Transition, same_padding
-from budgetnet.table import receptive_field
+from budgetnet.tabulate import receptive_field
 from budgetnet.trace import trace, unused_params
 from budgetnet.traced import Elementwise, Norm
 

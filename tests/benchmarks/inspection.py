@@ -38,7 +38,7 @@ from torchvision.models import resnet50
 import budgetnet
 from budgetnet.inspection import Inspection
 from budgetnet.notation import parse
-from budgetnet.table import receptive_field
+from budgetnet.tabulate import receptive_field
 
 SMALL = parse("c11 c8 M s19 s18 s18 M c17 c16")
 
