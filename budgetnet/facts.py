@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import prod
 
 from budgetnet.catalogue import same_data, same_images
@@ -13,7 +13,7 @@ from budgetnet.results import Confirmation
 from budgetnet.sentences import Fact
 from budgetnet.source import times
 from budgetnet.statistics import CONFIDENCE, binomial_error, mean
-from budgetnet.words import Accuracies, count, plural, probability, share, short, target_words, the_last
+from budgetnet.words import Accuracies, count, plural, probability, recipe_changes, share, target_words, the_last
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def facts_of(case: Case) -> dict[str, Fact]:
         facts["previous"] = Fact(case.previous_name)
     if case.previous is not None:
         facts |= {f"previous_{name}": fact for name, fact in _previous(case.previous).items()}
-        facts["recipe_changes"] = Fact(_changes(case.previous, evidence))
+        facts["recipe_changes"] = Fact(recipe_changes(case.previous.recipe, evidence.recipe))
     if case.comparable:
         facts |= _compared(case.comparison, Accuracies(evidence.confirmation.images))
     return facts
@@ -160,14 +160,6 @@ def _target(evidence: Evidence) -> dict[str, Fact]:
 def _previous(previous: Evidence) -> dict[str, Fact]:
     """Facts of the model before; each is called like that of this model, behind ``previous_``."""
     return {**_network(previous), **_accuracies(previous.confirmation, previous.last), **_target(previous)}
-
-
-def _changes(previous: Evidence, evidence: Evidence) -> str:
-    """What the recipe does otherwise: ``learning_rate 0.05 → 0.1, ema 0.0 → 0.999``."""
-    old, new = asdict(previous.recipe), asdict(evidence.recipe)
-    return ", ".join(
-        f"{name} {short(old[name]) or 'none'} → {short(new[name]) or 'none'}" for name in new if new[name] != old[name]
-    )
 
 
 def _compared(comparison: Comparison, written: Accuracies) -> dict[str, Fact]:

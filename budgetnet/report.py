@@ -9,6 +9,7 @@ from pathlib import Path
 from shlex import join
 
 from budgetnet.aim import Aim, read_aim
+from budgetnet.by_recipe import networks_by_recipe
 from budgetnet.catalogue import same_data
 from budgetnet.display import percent, spark
 from budgetnet.errors import StudyError
@@ -34,7 +35,7 @@ def study_page(study: Study) -> Page:
     parts = list(_preface(found))
     if found.champion is not None:
         parts += _account(found.champion)
-    parts += [*_trials(found), *_confirmed(found)]
+    parts += [*_trials(found), *_confirmed(found), *networks_by_recipe(found)]
     for picture in of_study:
         parts += [f"## {picture.title}", shown(picture)]
         if picture.name == "accuracy_against_params" and records_of(found.settings.data):

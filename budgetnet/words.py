@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import ceil, log10
 
+from budgetnet.recipe import Recipe
 from budgetnet.statistics import Interval
 
 
@@ -70,6 +71,14 @@ def probability(p: float) -> str:
 def short(value: object) -> str:
     """A hyperparameter as a person reads it: four digits of a float."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def recipe_changes(first: Recipe, second: Recipe) -> str:
+    """What the second recipe does otherwise: ``learning_rate 0.05 → 0.1, ema 0.0 → 0.999``."""
+    old, new = asdict(first), asdict(second)
+    return ", ".join(
+        f"{name} {short(old[name]) or 'none'} → {short(new[name]) or 'none'}" for name in new if new[name] != old[name]
+    )
 
 
 def plural(n: int, noun: str) -> str:

@@ -65,7 +65,7 @@ LAYERS = {
     **dict.fromkeys(("notes", "notebook"), 8),
     **dict.fromkeys(("confirm", "evidence", "facts", "analysis", "freeze", "modelfile", "source", "models"), 9),
     **dict.fromkeys(("aim", "verdicts", "winners", "verify", "standalone", "export", "classify"), 9),
-    **dict.fromkeys(("report", "single", "display", "field_plot", "inspection", "generated"), 9),
+    **dict.fromkeys(("report", "by_recipe", "single", "display", "field_plot", "inspection", "generated"), 9),
     **dict.fromkeys(
         ("drawing", "page", "survey", "front_marks", "study_front", "frontier", "study_pictures", "winner_pictures"), 9
     ),

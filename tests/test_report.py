@@ -22,18 +22,22 @@ from hypothesis import strategies as st
 import budgetnet
 from budgetnet import frontier, report, study_front, study_pictures, winner_pictures
 from budgetnet.aim import Aim
-from budgetnet.cost import Cost
+from budgetnet.by_recipe import networks_by_recipe
+from budgetnet.cost import Cost, cost
 from budgetnet.data import load
 from budgetnet.drawing import INK, THEME, Picture, accuracy_axis, error, figure
 from budgetnet.errors import ModelError, StudyError
 from budgetnet.front_marks import reached
 from budgetnet.importance import importances, ranks_of
+from budgetnet.notation import parse
 from budgetnet.page import Page, html, table
 from budgetnet.place import place
+from budgetnet.recipe import Recipe
 from budgetnet.report import joint_page, study_page
 from budgetnet.results import BFLOAT16, Confirmation
-from budgetnet.study import Settings, Study, open_study, pareto
+from budgetnet.study import Settings, Study, TrialRecord, open_study, pareto
 from budgetnet.survey import Survey, survey
+from budgetnet.words import short
 from tests.quick import quick_study
 from tests.records import MACHINE, confirmation
 from tests.records import run as made_run
@@ -245,6 +249,58 @@ def test_the_winner_is_chosen_on_validation_also_where_test_would_choose_otherwi
     champion = survey(study).champion
     assert champion is not None
     assert (champion.record.number, champion.runs.mean) == (best.number, 280 / 300)
+
+
+BY_HAND = """\
+## The same networks by several recipes
+
+Mean and standard deviation of the last epoch on test, in percent, over the seeds that the table above has.
+
+| network | params | a | b | c |
+| --- | --: | --: | --: | --: |
+| `4 M 8` | 438 | 99.10 ± 0.14 | 99.50 | – |
+| `4 M 12` | 630 | 99.20 | 99.40 | 99.00 |
+
+- a: {a}
+- b: learning_rate 0.05 → 0.1
+- c: epochs 15 → 20, teacher none → t
+
+What two recipes differ by, over the networks that both have trained, and how far these lie apart by each of them \
+(standard deviations over networks, of which the noise of seeds is a part):
+
+| recipes | networks | second against first, points | apart by the first | by the second |
+| --- | --: | --: | --: | --: |
+| a, b | 2 | +0.30 ± 0.14 | 0.07 | 0.07 |
+| a, c | 1 | -0.20 | – | – |
+| b, c | 1 | -0.40 | – | – |"""
+
+
+def test_networks_and_recipes_by_hand(found: Survey) -> None:
+    recipes = Recipe(), Recipe(learning_rate=0.1), Recipe(epochs=20, teacher="t")
+    trials = [("4 M 8", 0, (9900, 9920)), ("4 M 12", 0, (9920,)), ("4 M 8", 1, (9950,)), ("4 M 12", 1, (9940,))]
+    trials += [("4 M 12", 2, (9900,)), ("8 M 8", 2, (9900,))]
+    records = [
+        TrialRecord(number, "added", architecture=parse(network), recipe=recipes[recipe], cost=cost(parse(network)))
+        for number, (network, recipe, _) in enumerate(trials)
+    ]
+    confirmed = {number: confirmation(*((n,) for n in correct)) for number, (_, _, correct) in enumerate(trials)}
+    all_of_it = replace(found, records=tuple(records), confirmed=confirmed)
+    told = "\n\n".join(networks_by_recipe(all_of_it))
+    settings = ", ".join(f"{name} {short(value)}" for name, value in Recipe().to_dict().items())
+    assert told == BY_HAND.replace("{a}", settings)
+    assert not list(networks_by_recipe(replace(all_of_it, confirmed={2: confirmed[2], 4: confirmed[4]})))
+
+
+def test_no_table_of_more_recipes_than_letters(found: Survey) -> None:
+    network = parse("4 M 8")
+    records = tuple(
+        TrialRecord(n, "added", architecture=network, recipe=Recipe(epochs=n + 1), cost=cost(network))
+        for n in range(27)
+    )
+    confirmed = {n: confirmation((9900,)) for n in range(27)}
+    assert not list(networks_by_recipe(replace(found, records=records, confirmed=confirmed)))
+    del confirmed[26]
+    assert list(networks_by_recipe(replace(found, records=records, confirmed=confirmed)))
 
 
 def test_what_cannot_be_written_leaves_both_pages_as_they_were(

@@ -1,0 +1,89 @@
+"""Networks that were confirmed by several recipes: what of a difference is the recipe's, and what the network's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from string import ascii_lowercase
+
+from budgetnet.architecture import Architecture
+from budgetnet.page import table
+from budgetnet.recipe import Recipe
+from budgetnet.results import Confirmation
+from budgetnet.statistics import mean, std
+from budgetnet.survey import Survey
+from budgetnet.words import Accuracies, count, recipe_changes, short
+
+MOST = len(ascii_lowercase)  # recipes that have a letter
+
+Crossed = dict[Architecture, dict[Recipe, Confirmation]]
+
+
+def networks_by_recipe(found: Survey) -> Iterator[str]:
+    """Markdown: a table of networks against recipes, and one of what two recipes differ by over the networks that both
+    have trained. Nothing where no network has more than one recipe, or there are more recipes than letters."""
+    crossed = _crossed(found)
+    recipes = list(dict.fromkeys(recipe for by in crossed.values() for recipe in by))
+    if not crossed or len(recipes) > MOST:
+        return
+    letters = dict(zip(recipes, ascii_lowercase, strict=False))
+    params = {record.architecture: record.cost.params for record in found.records if record.cost is not None}
+    images = found.confirmed[next(iter(found.confirmed))].images
+    written = Accuracies(images)
+    yield "## The same networks by several recipes"
+    yield "Mean and standard deviation of the last epoch on test, in percent, over the seeds that the table above has."
+    yield table(
+        ("network", "params>", *(f"{letter}>" for letter in letters.values())),
+        [
+            (f"`{network}`", count(params[network]), *(_cell(by.get(recipe), written) for recipe in recipes))
+            for network, by in crossed.items()
+        ],
+    )
+    yield "\n".join(_legend(recipes))
+    yield (
+        "What two recipes differ by, over the networks that both have trained, and how far these lie apart by each of "
+        "them (standard deviations over networks, of which the noise of seeds is a part):"
+    )
+    columns = ("recipes", "networks>", "second against first, points>", "apart by the first>", "by the second>")
+    yield table(columns, _pairs(crossed, letters, written))
+
+
+def _crossed(found: Survey) -> Crossed:
+    """By network and recipe, in the order of the trials; of networks with several recipes alone."""
+    cells: Crossed = {}
+    for number, runs in found.confirmed.items():
+        record = found.records[number]
+        assert record.architecture is not None
+        assert record.recipe is not None
+        cells.setdefault(record.architecture, {}).setdefault(record.recipe, runs)
+    return {network: by for network, by in cells.items() if len(by) > 1}
+
+
+def _cell(runs: Confirmation | None, written: Accuracies) -> str:
+    if runs is None:
+        return "–"
+    return written.bare(runs.mean) + ("" if runs.std is None else f" ± {written.bare(runs.std)}")
+
+
+def _legend(recipes: Sequence[Recipe]) -> Iterator[str]:
+    first, *others = recipes
+    yield f"- a: {', '.join(f'{name} {short(value)}' for name, value in first.to_dict().items())}"
+    for letter, recipe in zip(ascii_lowercase[1:], others, strict=False):
+        yield f"- {letter}: {recipe_changes(first, recipe)}"
+
+
+def _pairs(crossed: Crossed, letters: dict[Recipe, str], written: Accuracies) -> Iterator[Sequence[object]]:
+    for first, second in combinations(letters, 2):
+        both = [(by[first].mean, by[second].mean) for by in crossed.values() if first in by and second in by]
+        if not both:
+            continue
+        differences = [later - earlier for earlier, later in both]
+        spread = std(differences)
+        gap = written.signed(mean(differences)) + ("" if spread is None else f" ± {written.bare(spread)}")
+        apart = [std(side) for side in zip(*both, strict=True)]
+        yield (
+            f"{letters[first]}, {letters[second]}",
+            len(both),
+            gap,
+            *("–" if value is None else written.bare(value) for value in apart),
+        )
