@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from string import ascii_lowercase
 
 from budgetnet.architecture import Architecture
 from budgetnet.page import table
@@ -14,38 +13,35 @@ from budgetnet.statistics import mean, std
 from budgetnet.survey import Survey
 from budgetnet.words import Accuracies, count, recipe_changes, short
 
-MOST = len(ascii_lowercase)  # recipes that have a letter
-
 Crossed = dict[Architecture, dict[Recipe, Confirmation]]
 
 
 def networks_by_recipe(found: Survey) -> Iterator[str]:
     """Markdown: a table of networks against recipes, and one of what two recipes differ by over the networks that both
-    have trained. Nothing where no network has more than one recipe, or there are more recipes than letters."""
+    have trained. Nothing where no network has more than one recipe."""
     crossed = _crossed(found)
-    recipes = list(dict.fromkeys(recipe for by in crossed.values() for recipe in by))
-    if not crossed or len(recipes) > MOST:
+    if not crossed:
         return
-    letters = dict(zip(recipes, ascii_lowercase, strict=False))
+    recipes = [recipe for recipe in _recipes(found) if any(recipe in by for by in crossed.values())]
+    names = {recipe: f"R{number}" for number, recipe in enumerate(recipes, 1)}
     params = {record.architecture: record.cost.params for record in found.records if record.cost is not None}
-    images = found.confirmed[next(iter(found.confirmed))].images
-    written = Accuracies(images)
+    written = Accuracies(next(iter(found.confirmed.values())).images)
     yield "## The same networks by several recipes"
     yield "Mean and standard deviation of the last epoch on test, in percent, over the seeds that the table above has."
     yield table(
-        ("network", "params>", *(f"{letter}>" for letter in letters.values())),
+        ("network", "params>", *(f"{name}>" for name in names.values())),
         [
             (f"`{network}`", count(params[network]), *(_cell(by.get(recipe), written) for recipe in recipes))
             for network, by in crossed.items()
         ],
     )
-    yield "\n".join(_legend(recipes))
+    yield "\n".join(_legend(names))
     yield (
         "What two recipes differ by, over the networks that both have trained, and how far these lie apart by each of "
         "them (standard deviations over networks, of which the noise of seeds is a part):"
     )
     columns = ("recipes", "networks>", "second against first, points>", "apart by the first>", "by the second>")
-    yield table(columns, _pairs(crossed, letters, written))
+    yield table(columns, _pairs(crossed, names, written))
 
 
 def _crossed(found: Survey) -> Crossed:
@@ -59,21 +55,28 @@ def _crossed(found: Survey) -> Crossed:
     return {network: by for network, by in cells.items() if len(by) > 1}
 
 
+def _recipes(found: Survey) -> list[Recipe]:
+    """In the order of the trials."""
+    told = (found.records[number].recipe for number in found.confirmed)
+    return list(dict.fromkeys(recipe for recipe in told if recipe is not None))
+
+
 def _cell(runs: Confirmation | None, written: Accuracies) -> str:
     if runs is None:
         return "–"
     return written.bare(runs.mean) + ("" if runs.std is None else f" ± {written.bare(runs.std)}")
 
 
-def _legend(recipes: Sequence[Recipe]) -> Iterator[str]:
-    first, *others = recipes
-    yield f"- a: {', '.join(f'{name} {short(value)}' for name, value in first.to_dict().items())}"
-    for letter, recipe in zip(ascii_lowercase[1:], others, strict=False):
-        yield f"- {letter}: {recipe_changes(first, recipe)}"
+def _legend(names: dict[Recipe, str]) -> Iterator[str]:
+    """The first recipe in full, of the others what they do otherwise."""
+    first, *others = names
+    yield f"- {names[first]}: {', '.join(f'{name} {short(value)}' for name, value in first.to_dict().items())}"
+    for recipe in others:
+        yield f"- {names[recipe]}: {recipe_changes(first, recipe)}"
 
 
-def _pairs(crossed: Crossed, letters: dict[Recipe, str], written: Accuracies) -> Iterator[Sequence[object]]:
-    for first, second in combinations(letters, 2):
+def _pairs(crossed: Crossed, names: dict[Recipe, str], written: Accuracies) -> Iterator[Sequence[object]]:
+    for first, second in combinations(names, 2):
         both = [(by[first].mean, by[second].mean) for by in crossed.values() if first in by and second in by]
         if not both:
             continue
@@ -82,7 +85,7 @@ def _pairs(crossed: Crossed, letters: dict[Recipe, str], written: Accuracies) ->
         gap = written.signed(mean(differences)) + ("" if spread is None else f" ± {written.bare(spread)}")
         apart = [std(side) for side in zip(*both, strict=True)]
         yield (
-            f"{letters[first]}, {letters[second]}",
+            f"{names[first]}, {names[second]}",
             len(both),
             gap,
             *("–" if value is None else written.bare(value) for value in apart),
