@@ -19,6 +19,7 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
+import budgetnet
 from budgetnet.architecture import Architecture
 from budgetnet.budget import Limits
 from budgetnet.build import build
@@ -225,7 +226,15 @@ def test_the_accuracy_of_int8_is_that_of_the_file(
     assert made.correct == shop.correct(answers)
     assert made.torch_correct == shop.correct(expected)
     assert made.differ == int((answers.argmax(1) != expected.argmax(1)).sum())
-    assert abs(made.correct - made.torch_correct) <= made.differ <= 0.05 * made.total
+    assert abs(made.correct - made.torch_correct) <= made.differ
+    # not by classes: a weak network wavers between them, and is trained anew on every machine
+    assert np.std(answers - expected) < 0.12 * np.std(expected), "measured: 0.02, 0.02 and 0.07"
+
+
+def test_int8_changes_next_to_nothing_in_a_network_that_is_sure(tmp_path: Path) -> None:
+    made = export(Path(budgetnet.__file__).parent / "model.py", "Model_3", tmp_path / "shipped.onnx", int8=True)
+    assert made.total == 10_000
+    assert abs(made.correct - made.torch_correct) <= made.differ <= 20, "measured: 8"
 
 
 # --- where nothing is written -----------------------------------------------------------------------------------------
