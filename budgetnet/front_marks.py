@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 USUAL_EPOCHS = 15
+MOST_TICKS = 8
 
 
 def records_of(data: str) -> tuple[PublicRecord, ...]:
@@ -86,16 +87,23 @@ def params_axis(axes: Axes, counts: Sequence[int]) -> None:
     axes.set_xlabel("trainable parameters")
     if max(counts) > 30 * min(counts):
         axes.set_xscale("log")
-        axes.set_xlim(min(counts) / 1.2, 1.2 * max(counts))
-        ticks = [step * 10**power for power in range(2, 8) for step in (1, 2, 5)]
-        axes.xaxis.set_major_locator(
-            FixedLocator([tick for tick in ticks if min(counts) / 1.2 <= tick <= 1.2 * max(counts)])
-        )
+        low, high = min(counts) / 1.2, 1.2 * max(counts)
+        axes.set_xlim(low, high)
+        axes.xaxis.set_major_locator(FixedLocator(_decades(low, high)))
         axes.xaxis.set_minor_locator(NullLocator())
     else:
         axes.set_xlim(0, 1.06 * max(counts))
         axes.locator_params(axis="x", nbins=5)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def _decades(low: float, high: float) -> list[int]:
+    """Round numbers from low to high, as fine as leaves room for their labels."""
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [step * 10**power for power in range(10) for step in steps if low <= step * 10**power <= high]
+        if len(ticks) <= MOST_TICKS:
+            break
+    return ticks
 
 
 def records_table() -> str:

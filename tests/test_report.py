@@ -9,6 +9,7 @@ import shutil
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +28,7 @@ from budgetnet.cost import Cost, cost
 from budgetnet.data import load
 from budgetnet.drawing import INK, THEME, Picture, accuracy_axis, error, figure
 from budgetnet.errors import ModelError, StudyError
-from budgetnet.front_marks import reached
+from budgetnet.front_marks import params_axis, reached
 from budgetnet.importance import importances, ranks_of
 from budgetnet.notation import parse
 from budgetnet.page import Page, html, table
@@ -426,6 +427,24 @@ def test_names_hide_no_letter_of_a_record_and_lie_in_the_axes(found: Survey, dra
         assert name.count_overlaps(letters) == 0, correct
         assert axes.bbox.x0 < name.x0 < name.x1 < axes.bbox.x1
         assert name.y1 < axes.bbox.y1
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (477, 24_958, [500, 1000, 2000, 5000, 10_000, 20_000]),
+        (697, 1_970_730, [1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000]),
+        (90, 90_000_000, [100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000]),
+    ],
+)
+def test_the_axis_of_params_has_round_numbers_and_room_for_them(low: int, high: int, ticks: list[int]) -> None:
+    with figure(7.6, 5.0) as drawing:
+        axes = drawing.subplots()
+        params_axis(axes, [low, high])
+        drawing.draw_without_rendering()
+        assert axes.get_xticks().tolist() == ticks
+        shown = [label.get_window_extent() for label in axes.get_xticklabels()]
+        assert all(left.x1 < right.x0 for left, right in pairwise(shown)), "labels lie on each other"
 
 
 def test_the_axis_reads_accuracy() -> None:
