@@ -64,7 +64,7 @@ def _recipes(found: Survey) -> list[Recipe]:
 def _cell(runs: Confirmation | None, written: Accuracies) -> str:
     if runs is None:
         return "–"
-    return written.bare(runs.mean) + ("" if runs.std is None else f" ± {written.bare(runs.std)}")
+    return written.bare(runs.mean) + written.spread(runs.std)
 
 
 def _legend(names: dict[Recipe, str]) -> Iterator[str]:
@@ -81,8 +81,7 @@ def _pairs(crossed: Crossed, names: dict[Recipe, str], written: Accuracies) -> I
         if not both:
             continue
         differences = [later - earlier for earlier, later in both]
-        spread = std(differences)
-        gap = written.signed(mean(differences)) + ("" if spread is None else f" ± {written.bare(spread)}")
+        gap = written.signed(mean(differences)) + written.spread(std(differences))
         apart = [std(side) for side in zip(*both, strict=True)]
         yield (
             f"{names[first]}, {names[second]}",

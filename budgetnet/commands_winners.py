@@ -172,7 +172,7 @@ def _confirmed(
 
 
 def _remark_lost(seeds: Sequence[int], reason: str) -> None:
-    """With its machine, which the epochs told once more need as an explanation."""
+    """Say why the epochs of seeds that were lost with their machine are told once more."""
     remark([f"seed {' '.join(map(str, seeds))} begins anew: {reason}"])
 
 

@@ -18,7 +18,7 @@ def confirmation_lines(runs: Confirmation, target: float, last: int, width: int)
     """Every epoch of every seed, then what the seeds say together. ``width``: columns of the terminal."""
     written, last = Accuracies(runs.images), min(last, runs.epochs)
     held = runs.holds(target, last)
-    spread = "" if runs.std is None else f" ± {written.bare(runs.std)}"
+    spread = written.spread(runs.std)
     over = "of one seed" if runs.interval is None else f"mean ± standard deviation over {plural(runs.n, 'seed')}"
     between = "" if runs.interval is None else f"; 95 % interval of the mean {written.interval(runs.interval)}"
     return [
@@ -131,7 +131,7 @@ def comparison_verdict(found: Comparison, names: tuple[str, str], written: Accur
 
 
 def _mean(written: Accuracies, runs: Confirmation) -> str:
-    spread = "" if runs.std is None else f" ± {written.bare(runs.std)}"
+    spread = written.spread(runs.std)
     return f"{written.bare(runs.mean)}{spread} % ({plural(runs.n, 'seed')})"
 
 

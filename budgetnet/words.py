@@ -23,6 +23,10 @@ class Accuracies:
         """``99.41``."""
         return f"{100 * fraction:.{self.decimals}f}"
 
+    def spread(self, std: float | None) -> str:
+        """What follows a mean: `` ± 0.07``, nothing where a single run has no spread."""
+        return "" if std is None else f" ± {self.bare(std)}"
+
     def percent(self, fraction: float) -> str:
         """``99.41 %``."""
         return f"{self.bare(fraction)} %"
